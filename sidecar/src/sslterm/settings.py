@@ -1,0 +1,347 @@
+"""
+Every setting of the sidecar: its name, default, unit, and what it accepts, once.
+
+The command line, the environment, the injector's labels and the table in the README are all made from the fields of
+`Settings`. This module reads no file and imports nothing heavy: the injector and the health probe import it too.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+T = TypeVar("T")
+
+CHECK_ALPN: Final = "sslterm-check/1"
+"""The ALPN id by which `sslterm check` makes itself known: it is answered after the handshake and never relayed."""
+
+AUTO_PORTS: Final = (443, 8443)
+"""The ports that the frontend address `auto` stands for, in order."""
+
+SIDECAR_UID: Final = 64443
+"""
+The user id of injected sidecars, from a range (60000 to 64999) that Debian hands to nobody by itself.
+
+No target is likely to run as it, so none can share the sidecar's port (SO_REUSEPORT asks for the same uid), and a
+listener of this uid is another sidecar's, never a backend.
+"""
+
+
+class SettingError(ValueError):
+    """A setting whose value cannot be used: `str()` is one line that names it and says what it accepts."""
+
+    def __init__(self, name: str, value: str, accepts: str) -> None:
+        super().__init__(f"{name}={value!r}: expected {accepts}")
+        self.name = name
+        self.value = value
+        self.accepts = accepts
+
+
+class Auto(enum.Enum):
+    """The type of `AUTO`: an address that is looked up in the network namespace at start."""
+
+    AUTO = "auto"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+AUTO: Final = Auto.AUTO
+
+
+class Mode(enum.StrEnum):
+    HTTP = "http"
+    TCP = "tcp"
+
+
+class LogFormat(enum.StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+class TlsProfile(enum.StrEnum):
+    """Mozilla's server-side TLS profiles, by their names."""
+
+    INTERMEDIATE = "intermediate"
+    MODERN = "modern"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP endpoint; an empty host means every interface."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Endpoint = Address | Auto
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\[\]:/\s]*)):(?P<port>[0-9]{1,5})")
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_LONGEST = 365 * 86400.0
+_SIZE = re.compile(r"(\d+)\s*(|[kKmM])(?:i?[bB])?")
+_LEVELS = {
+    "trace": "TRACE", "debug": "DEBUG", "info": "INFO", "warn": "WARNING", "warning": "WARNING", "error": "ERROR",
+}  # fmt: skip
+
+
+def parse_address(text: str) -> Address:
+    """`host:port`, `:port` or `[v6]:port` as an `Address`; ValueError for anything else."""
+    found = _ADDRESS.fullmatch(text)
+    if found is None or not 0 < int(found["port"]) < 65536:
+        raise ValueError(text)
+    if found["v6"]:
+        IPv6Address(found["v6"])
+    return Address(found["v6"] or found["host"] or "", int(found["port"]))
+
+
+def _endpoint(text: str) -> Endpoint:
+    return AUTO if text == AUTO.value else parse_address(text)
+
+
+def _backend(text: str) -> Endpoint:
+    endpoint = _endpoint(text)
+    if isinstance(endpoint, Address) and not endpoint.host:
+        return Address("127.0.0.1", endpoint.port)
+    return endpoint
+
+
+def parse_duration(text: str) -> float:
+    """`250ms`, `10s`, `1m30s`, `2h` or plain seconds, as seconds; ValueError for anything else, zero, or over a year."""
+    if re.fullmatch(r"\d+(?:\.\d+)?", text):
+        seconds = float(text)
+    else:
+        found = _DURATION.fullmatch(text)
+        if found is None or not text:
+            raise ValueError(text)
+        seconds = sum(float(n or 0) * unit for n, unit in zip(found.groups(), (3600, 60, 1, 0.001), strict=True))
+    if not 0 < seconds <= _LONGEST:
+        raise ValueError(text)
+    return seconds
+
+
+def _size(text: str) -> int:
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    size: int = int(found[1]) * {"": 1, "k": 1024, "m": 1024 * 1024}[found[2].lower()]
+    if not 1024 <= size <= 1024 * 1024:
+        raise ValueError(text)
+    return size
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,7}", text) or int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def _networks(text: str) -> Networks:
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _level(text: str) -> str:
+    if text.lower() not in _LEVELS:
+        raise ValueError(text)
+    return _LEVELS[text.lower()]
+
+
+def _switch(text: str) -> bool:
+    answers = {"on": True, "true": True, "1": True, "yes": True, "off": False, "false": False, "0": False, "no": False}
+    if text.lower() not in answers:
+        raise ValueError(text)
+    return answers[text.lower()]
+
+
+def _one_of(kind: type[enum.StrEnum]) -> Callable[[str], enum.StrEnum]:
+    return kind
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """How one setting is written, read and explained."""
+
+    name: str
+    """Its name on the command line, in labels and in messages: `frontend-addr`."""
+    default: str | None
+    """The default as a user would write it; None where there is none."""
+    accepts: str
+    help: str
+    parse: Callable[[str], Any]
+    legacy: str | None
+    """The environment variable of the 2017 program that means the same."""
+    short: str | None
+    """A one-letter flag, where the 2017 program had one."""
+    label: str | None
+    """The short name that a label may use instead; None where no label may set it."""
+
+    @property
+    def attribute(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """`SSLTERM_FRONTEND_ADDR`."""
+        return f"SSLTERM_{self.attribute.upper()}"
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Environment variables that set it, the stronger first."""
+        return (self.variable, self.legacy) if self.legacy else (self.variable,)
+
+    def read(self, text: str, source: str) -> Any:
+        """`text` as the setting's value; SettingError, naming `source`, if it is none."""
+        try:
+            return self.parse(text)
+        except ValueError:
+            raise SettingError(source, text, self.accepts) from None
+
+
+_ADDRESS_FORMS = "host:port, :port, [v6]:port or auto"
+_DURATION_FORMS = "a duration up to a year such as 500ms, 10s or 1m30s"
+
+
+def _setting(
+    default: T,
+    text: str | None,
+    accepts: str,
+    about: str,
+    parse: Callable[[str], Any],
+    *,
+    legacy: str | None = None,
+    short: str | None = None,
+    label: str | None = "",
+) -> T:
+    """`label`: the short label name; "" for the setting's own name, None if no label may set it."""
+    meta = {"text": text, "accepts": accepts, "help": about, "parse": parse, "legacy": legacy, "short": short}
+    return cast("T", field(default=default, metadata=meta | {"label": label}))
+
+
+def _timeout(seconds: float, text: str, about: str) -> float:
+    return _setting(seconds, text, _DURATION_FORMS, about, parse_duration)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one sidecar does. Built once, by `Settings.resolve`; durations are seconds, sizes bytes."""
+
+    frontend_addr: Endpoint = _setting(
+        Address("", 8081), ":8081", _ADDRESS_FORMS,
+        "Where TLS is served. auto: :443, or :8443 where 443 is taken.",
+        _endpoint, legacy="GOSSLTERM_FRONTEND_ADDR", label="frontend",
+    )  # fmt: skip
+    backend_addr: Endpoint = _setting(
+        Address("127.0.0.1", 8080), "127.0.0.1:8080", _ADDRESS_FORMS,
+        "Where the plain service listens. auto: the one listener found in this network namespace.",
+        _backend, legacy="GOSSLTERM_BACKEND_ADDR", label="backend",
+    )  # fmt: skip
+    mode: Mode = _setting(
+        Mode.HTTP, "http", "http or tcp",
+        "http understands HTTP/1.1 and says who called; tcp relays any byte stream.", _one_of(Mode),
+    )  # fmt: skip
+    cert: Path | None = _setting(
+        None, None, "a path to a PEM file", "Certificate chain, leaf first. Without it a self-signed pair is made.",
+        Path, legacy="GOSSLTERM_CERT", short="c", label=None,
+    )  # fmt: skip
+    key: Path | None = _setting(
+        None, None, "a path to a PEM file", "Private key of --cert, not encrypted.",
+        Path, legacy="GOSSLTERM_KEY", short="k", label=None,
+    )  # fmt: skip
+    tls_profile: TlsProfile = _setting(
+        TlsProfile.INTERMEDIATE, "intermediate", "intermediate or modern",
+        "Mozilla's TLS profile: intermediate is TLS 1.2 and 1.3, modern is 1.3 only.", _one_of(TlsProfile),
+    )  # fmt: skip
+    trusted_proxies: Networks = _setting(
+        (), "", "networks such as 10.0.0.0/8,192.0.2.1", "Peers whose X-Forwarded-* headers are believed.", _networks,
+    )  # fmt: skip
+    log_level: str = _setting(
+        "INFO", "info", "trace, debug, info, warn or error", "How much the sidecar says about itself, on stderr.",
+        _level, legacy="LOG_LEVEL",
+    )  # fmt: skip
+    log_format: LogFormat = _setting(
+        LogFormat.TEXT, "text", "text or json", "Form of both logs.", _one_of(LogFormat),
+    )  # fmt: skip
+    access_log: bool = _setting(
+        True, "on", "on or off", "A line on stdout for each request (http) or connection (tcp), at its end.", _switch,
+    )  # fmt: skip
+    max_connections: int = _setting(
+        4096, "4096", "a whole number above zero",
+        "Client connections at a time; more wait in the listen queue. Each takes two file descriptors.", _count,
+    )  # fmt: skip
+    max_head_size: int = _setting(
+        32768, "32KiB", "a size from 1KiB to 1MiB",
+        "Longest request or response head; nginx takes 32 KiB in all, node 16 KiB.", _size,
+    )  # fmt: skip
+    handshake_timeout: float = _timeout(10.0, "10s", "From accept to the end of the TLS handshake.")
+    head_timeout: float = _timeout(10.0, "10s", "From a request's first byte to the end of its head.")
+    connect_timeout: float = _timeout(5.0, "5s", "For the backend to accept a connection.")
+    response_timeout: float = _timeout(60.0, "1m", "From the end of a request to the head of its response (then 504).")
+    keepalive_timeout: float = _timeout(75.0, "75s", "Between requests on one connection.")
+    stall_timeout: float = _timeout(
+        60.0, "1m", "How long an HTTP client may send nothing of a body it owes, or take nothing of a response.",
+    )  # fmt: skip
+    idle_timeout: float = _timeout(
+        3600.0, "1h", "With no byte either way: tcp mode, WebSockets and other upgrades, response bodies.",
+    )  # fmt: skip
+    drain_timeout: float = _timeout(
+        8.0, "8s", "For requests under way after SIGTERM; less than the 10 s that docker stop waits.",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            given, missing = ("cert", "key") if self.key is None else ("key", "cert")
+            raise SettingError(given, str(getattr(self, given)), f"to come together with {missing}; it is not set")
+        front, back = self.frontend_addr, self.backend_addr
+        if isinstance(front, Address) and isinstance(back, Address) and front.port == back.port:
+            anywhere = ("", "0.0.0.0", "::")
+            if front.host == back.host or (front.host in anywhere and back.host in ("127.0.0.1", "::1", "localhost")):
+                raise SettingError("backend-addr", str(back), f"another port than frontend-addr={front}")
+
+    @classmethod
+    def resolve(cls, flags: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
+        """
+        Settings from the command line (by setting name), then the environment, then the defaults.
+
+        An empty environment variable counts as not set: compose files write `VAR=` for that. Raises SettingError.
+        """
+        values: dict[str, Any] = {}
+        for spec in specs():
+            if spec.name in flags:
+                values[spec.attribute] = spec.read(flags[spec.name], f"--{spec.name}")
+                continue
+            for variable in spec.variables:
+                if environ.get(variable):
+                    values[spec.attribute] = spec.read(environ[variable], variable)
+                    break
+        return cls(**values)
+
+
+def specs() -> Iterator[Spec]:
+    """Every setting, in the order in which help and documentation show them."""
+    for each in fields(Settings):
+        name = each.name.replace("_", "-")
+        label = each.metadata["label"]
+        yield Spec(
+            name=name,
+            default=each.metadata["text"],
+            accepts=each.metadata["accepts"],
+            help=each.metadata["help"],
+            parse=each.metadata["parse"],
+            legacy=each.metadata["legacy"],
+            short=each.metadata["short"],
+            label=name if label == "" else label,
+        )
+
+
+def spec_for_label(name: str) -> Spec | None:
+    """The setting that the label `byfahrer.<name>` sets, by its short or its full name."""
+    return next((s for s in specs() if s.label is not None and name in (s.label, s.name)), None)
