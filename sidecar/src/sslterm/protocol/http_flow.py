@@ -1,0 +1,404 @@
+"""
+The flow of HTTP/1.1 between one client and its backend, one exchange at a time.
+
+The state of each side is the method that takes its next bytes: `_client` for the request, `_backend` for the response; an
+exchange is over when both are. Bytes of a pipelined request stay in `_held` until the response before it is whole, so
+responses cannot be mixed up, and what a backend sends without being asked never reaches a client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+from sslterm.protocol.chunked import ChunkedBody
+from sslterm.protocol.fields import ProtocolError
+from sslterm.protocol.flows import Flow, Record, Waiting
+from sslterm.protocol.http1 import CHUNKED, UNTIL_CLOSE, HeadReader, Request, Response, read_request, read_response
+
+_IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})  # RFC 9110, section 9.2.2
+_CLIENT_GONE: Final = 499
+"""What nginx logs for a client that left before it had an answer, and everybody since. Never sent."""
+
+_State = Callable[[memoryview, float], "bytes | memoryview"]
+
+
+class HttpFlow(Flow):
+    """HTTP/1.1: heads are checked and rewritten, bodies pass, each exchange leaves a record."""
+
+    __slots__ = (
+        "_backend", "_client", "_draining", "_head_limit", "_held", "_peer", "_persists", "_received", "_replay",
+        "_request", "_request_body", "_request_head", "_request_left", "_response", "_response_body", "_response_head",
+        "_response_left", "_reused", "_sent", "_started", "_status", "_trusted",
+    )  # fmt: skip
+
+    def __init__(self, *, peer: bytes, trusted: bool, max_head_size: int) -> None:
+        """`peer`: the client's IP address. `trusted`: it may say for whom it forwards. Sizes in bytes."""
+        super().__init__(Waiting.NEXT_REQUEST)
+        self._peer = peer
+        self._trusted = trusted
+        self._head_limit = max_head_size
+        self._request_head = HeadReader(max_head_size)
+        self._response_head = HeadReader(max_head_size)
+        self._request_body: ChunkedBody | None = None
+        self._response_body: ChunkedBody | None = None
+        self._client: _State = self._request_begins
+        self._backend: _State = self._unasked
+        self._held = b""
+        self._replay = b""
+        self._reused = False
+        self._draining = False
+        self._begin(0.0)
+
+    def _begin(self, now: float) -> None:
+        """Forget the exchange before."""
+        self._started = now
+        self._request: Request | None = None
+        self._response: Response | None = None
+        self._persists = not self._draining
+        self._status = 0
+        self._received = self._sent = 0
+        self._request_left = self._response_left = 0
+
+    # What the client sends.
+
+    def from_client(self, data: memoryview, now: float) -> bytes | memoryview:
+        try:
+            return self._client(data, now)
+        except ProtocolError as error:
+            self._answer(now, error.status, str(error))
+            return b""
+
+    def _request_begins(self, data: memoryview, now: float) -> bytes:
+        self._begin(now)
+        self._client = self._request_goes_on
+        return self._request_goes_on(data, now)
+
+    def _request_goes_on(self, data: memoryview, now: float) -> bytes:
+        whole = self._request_head.feed(data)
+        if whole is None:
+            self.waiting = Waiting.HEAD
+            return b""
+        head, rest = whole
+        request = read_request(head, trusted=self._trusted)
+        self._request = request
+        self._persists = self._persists and request.persists
+        self._backend = self._response_begins
+        out = self._request_for_backend(request)
+        self._replay = b""
+        if request.length == CHUNKED:
+            self._request_body = ChunkedBody(self._head_limit)
+            self._client = self._chunked_request
+            self.waiting = Waiting.REQUEST_BODY
+        elif request.length:
+            self._request_left = request.length
+            self._client = self._counted_request
+            self.waiting = Waiting.REQUEST_BODY
+        else:
+            self._request_is_whole()
+            if self._reused and request.method in _IDEMPOTENT and not request.upgrade:
+                # The backend may close an idle connection just as we use it: a request that it never answered, and
+                # that may be repeated, is then sent once more on a new one.
+                self._replay = out
+        self.dial = True
+        self._reused = True
+        return b"".join((out, self._client(memoryview(rest), now))) if rest else out
+
+    def _request_for_backend(self, request: Request) -> bytes:
+        lines = request.lines
+        said = request.forwarded
+        peer, before = self._peer, request.forwarded_for
+        lines.append(b"X-Forwarded-For: %b, %b" % (before, peer) if before else b"X-Forwarded-For: " + peer)
+        if b"x-real-ip" not in said:
+            lines.append(b"X-Real-Ip: " + peer)
+        if b"x-forwarded-proto" not in said:
+            lines.append(b"X-Forwarded-Proto: https")
+        if b"x-forwarded-host" not in said and request.host:
+            lines.append(b"X-Forwarded-Host: " + request.host)
+        if b"x-forwarded-port" not in said:
+            lines.append(b"X-Forwarded-Port: " + request.port)
+        if request.upgrade:
+            lines.append(b"Connection: Upgrade")
+        elif not request.persists:
+            lines.append(b"Connection: close")
+        elif not request.minor:
+            lines.append(b"Connection: keep-alive")
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines)
+
+    def _counted_request(self, data: memoryview, now: float) -> memoryview:
+        count = len(data)
+        if count < self._request_left:
+            self._request_left -= count
+            self._received += count
+            return data
+        body = data[: self._request_left]
+        self._received += len(body)
+        self._request_left = 0
+        self._request_is_whole()
+        if count > len(body):
+            self._next_waits(data[len(body) :], now)
+        return body
+
+    def _chunked_request(self, data: memoryview, now: float) -> bytes:
+        body = self._request_body
+        assert body is not None  # noqa: S101 - for the type checker: set together with this state
+        out, used = body.feed(data)
+        self._received = body.received
+        if body.done:
+            self._request_is_whole()
+            if used < len(data):
+                self._next_waits(data[used:], now)
+        return out
+
+    def _request_is_whole(self) -> None:
+        self._client = self._next_waits
+        if self._response is None:
+            self.waiting = Waiting.RESPONSE
+
+    def _next_waits(self, data: memoryview, now: float) -> bytes:
+        self._held += data
+        self.hold = True
+        return b""
+
+    @property
+    def can_resume(self) -> bool:
+        return bool(self._held) and self._client != self._next_waits
+
+    def resume(self, now: float) -> bytes | memoryview:
+        held, self._held = self._held, b""
+        self.hold = False
+        return self.from_client(memoryview(held), now)
+
+    def _client_tunnel(self, data: memoryview, now: float) -> memoryview:
+        self._received += len(data)
+        return data
+
+    # What the backend sends.
+
+    def from_backend(self, data: memoryview, now: float) -> bytes | memoryview:
+        try:
+            return self._backend(data, now)
+        except ProtocolError as error:
+            self._answer(now, HTTPStatus.BAD_GATEWAY, f"the backend's response is malformed: {error}")
+            return b""
+
+    def _unasked(self, data: memoryview, now: float) -> bytes:
+        self._lose_backend()
+        return b""
+
+    def _response_begins(self, data: memoryview, now: float) -> bytes:
+        request = self._request
+        assert request is not None  # noqa: S101 - for the type checker: this state follows a request
+        self._replay = b""
+        whole = self._response_head.feed(data)
+        if whole is None:
+            return b""
+        head, rest = whole
+        response = read_response(head, request.method)
+        if response.status < HTTPStatus.OK:
+            out = self._interim(request, response)
+        else:
+            out = self._final(request, response, now)
+        # Also with nothing left: a response without a body ends here.
+        return b"".join((out, self._backend(memoryview(rest), now))) if rest or not response.length else out
+
+    def _interim(self, request: Request, response: Response) -> bytes:
+        if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            if not request.upgrade or self._client != self._next_waits:
+                raise ProtocolError(HTTPStatus.BAD_GATEWAY, "101 without having been asked")
+            response.lines.append(b"Connection: Upgrade")
+            self._response = response
+            self._status = response.status
+            self._client = self._client_tunnel
+            self._backend = self._backend_tunnel
+            self.waiting = Waiting.TUNNEL
+        elif not request.minor:
+            return b""  # a client of HTTP/1.0 knows no interim responses (RFC 9110, section 15.2)
+        response.lines.append(b"\r\n")
+        return b"\r\n".join(response.lines)
+
+    def _final(self, request: Request, response: Response, now: float) -> bytes:
+        """The head of the response for the client; sets the state that reads its body."""
+        self._response = response
+        self._status = response.status
+        self.waiting = Waiting.RESPONSE_BODY
+        lines = response.lines
+        if self._draining or self._client != self._next_waits or response.length == UNTIL_CLOSE:
+            # Answered before the request was whole: nobody knows whether the client will send the rest, so what
+            # follows on its connection could not be told apart (RFC 9110, section 10.1.1).
+            self._persists = False
+        if response.length == CHUNKED:
+            self._response_body = ChunkedBody(self._head_limit, plain=not request.minor)
+            self._backend = self._chunked_response
+            if not request.minor:
+                lines.remove(b"Transfer-Encoding: chunked")
+                self._persists = False
+        elif response.length == UNTIL_CLOSE:
+            self._backend = self._response_until_close
+        else:
+            self._response_left = response.length
+            self._backend = self._counted_response
+        if not self._persists:
+            lines.append(b"Connection: close")
+        elif not request.minor:
+            lines.append(b"Connection: keep-alive")
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines)
+
+    def _counted_response(self, data: memoryview, now: float) -> memoryview:
+        count = len(data)
+        if count < self._response_left:
+            self._response_left -= count
+            self._sent += count
+            return data
+        body = data[: self._response_left]
+        self._sent += len(body)
+        self._response_left = 0
+        self._response_is_whole(now, extra=count > len(body))
+        return body
+
+    def _chunked_response(self, data: memoryview, now: float) -> bytes:
+        body = self._response_body
+        assert body is not None  # noqa: S101 - for the type checker: set together with this state
+        out, used = body.feed(data)
+        self._sent = body.received
+        if body.done:
+            self._response_is_whole(now, extra=used < len(data))
+        return out
+
+    def _response_until_close(self, data: memoryview, now: float) -> memoryview:
+        self._sent += len(data)
+        return data
+
+    def _backend_tunnel(self, data: memoryview, now: float) -> memoryview:
+        self._sent += len(data)
+        return data
+
+    def _response_is_whole(self, now: float, *, extra: bool) -> None:
+        response = self._response
+        whole_request = self._client == self._next_waits
+        if extra or not whole_request or response is None or not response.persists:
+            self._lose_backend()
+        self._backend = self._unasked
+        self._record(now, "")
+        if self._persists:
+            self._client = self._request_begins
+            self.waiting = Waiting.NEXT_REQUEST
+            self.hold = bool(self._held)
+        else:
+            self._close()
+
+    # How things end.
+
+    @property
+    def idle(self) -> bool:
+        return self._client == self._request_begins and not self._held
+
+    def _lose_backend(self) -> None:
+        self.hang_up = True
+        self._reused = False
+
+    def _close(self) -> None:
+        self._client = self._next_waits
+        self._held = b""
+        self.hold = True
+        self.over = True
+
+    def _answer(self, now: float, status: int, fault: str) -> None:
+        """End the exchange with an answer of our own or, where a response has begun, by cutting it off."""
+        self._lose_backend()
+        if self._status:
+            self.lost = True
+        else:
+            self._status = status
+            phrase = HTTPStatus(status).phrase
+            # What the backend did wrong is for the log only.
+            told = phrase if status >= HTTPStatus.INTERNAL_SERVER_ERROR else f"{phrase}: {fault}"
+            body = f"{status} {told}\n".encode()
+            head = (
+                b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
+                b"Connection: close\r\n\r\n" % (status, phrase.encode(), len(body))
+            )
+            if self._request is not None and self._request.method == b"HEAD":
+                body = b""
+            self._sent = len(body)
+            self.reply += head + body
+        self._record(now, fault)
+        self._backend = self._unasked
+        self._close()
+
+    def _record(self, now: float, fault: str) -> None:
+        request = self._request
+        method = request.method.decode("latin-1") if request else "-"
+        target = request.target.decode("latin-1") if request else "-"
+        self.records.append(
+            Record(self._started, now, self._status, method, target, self._received, self._sent, fault)
+        )
+
+    def client_ended(self, now: float) -> None:
+        if self.waiting == Waiting.TUNNEL:
+            self.end_backend = True
+            self._tunnel_end(now)
+        elif self.waiting in (Waiting.HEAD, Waiting.REQUEST_BODY):
+            self.client_lost(now, "the client closed before its request was whole")
+        elif self.waiting == Waiting.NEXT_REQUEST:
+            self.over = True
+        elif self._client != self._next_waits:
+            self.client_lost(now, "the client closed before its request was whole")
+        else:
+            self._persists = False  # it may still read: answer what it asked, then close
+
+    def _tunnel_end(self, now: float) -> None:
+        if self.end_client and self.end_backend:
+            self.over = True
+            self._record(now, "")
+
+    def client_lost(self, now: float, fault: str) -> None:
+        if self.lost or self.over:
+            return
+        self.lost = True
+        if not self.idle:
+            self._status = self._status or _CLIENT_GONE
+            self._record(now, fault)
+
+    def client_late(self, now: float) -> None:
+        if self.idle:
+            self.over = True
+        elif self.waiting in (Waiting.HEAD, Waiting.REQUEST_BODY) and not self._status:
+            self._answer(now, HTTPStatus.REQUEST_TIMEOUT, "the request was not whole in time")
+        else:
+            self.client_lost(now, "timed out")
+
+    def backend_ended(self, now: float, fault: str) -> bytes:
+        self._reused = False
+        if self._backend == self._unasked:
+            return b""
+        if self._backend == self._backend_tunnel:
+            if fault:
+                self.client_lost(now, fault)
+            else:
+                self.end_client = True
+                self._tunnel_end(now)
+        elif self._backend == self._response_until_close and not fault:
+            self._response_is_whole(now, extra=False)
+        elif self._replay:
+            again, self._replay = self._replay, b""
+            self.dial = True
+            return again
+        else:
+            self._answer(now, HTTPStatus.BAD_GATEWAY, fault or "the backend closed before its response was whole")
+        return b""
+
+    def backend_failed(self, now: float, status: int, fault: str) -> None:
+        if self.waiting == Waiting.TUNNEL:
+            self.client_lost(now, fault)
+        elif self._backend != self._unasked:
+            self._answer(now, status, fault)
+
+    def drain(self) -> None:
+        self._draining = True
+        self._persists = False
+        if self.idle:
+            self.over = True

@@ -1,0 +1,143 @@
+"""
+One TLS server session over two memory buffers: ciphertext in, plaintext out, and the other way round.
+
+Owns the state of the session: handshake, open, half-closed each way, closed. A plain `ssl.SSLObject` does half-close on
+TLS 1.2 and 1.3: `unwrap()` emits close_notify and `read()` still returns what the peer goes on to send. An end without
+close_notify is an error (`TlsTruncated`), because an attacker on the path can end a TCP stream, but cannot forge a
+close_notify (RFC 8446, section 6.1).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Final, cast
+
+RECORD: Final = 16384
+"""Most plaintext bytes in one TLS record (RFC 8446, section 5.1): the least room that `TlsSession.read_into` needs."""
+
+
+class TlsError(Exception):
+    """The peer's TLS is at fault; `str()` is OpenSSL's reason in words, for the log."""
+
+
+class TlsTruncated(TlsError):
+    """The peer's TCP stream ended without a close_notify."""
+
+
+class PlainHttpError(TlsError):
+    """The peer speaks HTTP without TLS: worth an answer that it can read."""
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or str(error)).lower().replace("_", " ")
+
+
+class TlsSession:
+    """The server's end of one TLS connection."""
+
+    __slots__ = ("_in", "_out", "_session", "ended", "open", "write_closed")
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._in = ssl.MemoryBIO()
+        self._out = ssl.MemoryBIO()
+        self._session = context.wrap_bio(self._in, self._out, server_side=True)
+        self.open = False
+        """The handshake is done."""
+        self.ended = False
+        """The peer sent close_notify: there is nothing more to read."""
+        self.write_closed = False
+        """We sent close_notify: there is nothing more to write."""
+
+    def feed(self, data: memoryview) -> None:
+        """Take ciphertext that arrived."""
+        self._in.write(data)
+
+    def feed_eof(self) -> None:
+        """The TCP stream ended: what is still buffered can be read, then `TlsTruncated` unless close_notify came."""
+        self._in.write_eof()
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; True once it is done. Raises TlsError; an alert may then be in `take()`."""
+        try:
+            self._session.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLEOFError:
+            raise TlsTruncated("connection closed during the handshake") from None
+        except ssl.SSLError as error:
+            if error.reason in ("HTTP_REQUEST", "HTTPS_PROXY_REQUEST"):
+                raise PlainHttpError("the client speaks plain HTTP") from None
+            raise TlsError(_reason(error)) from None
+        self.open = True
+        return True
+
+    def read_into(self, buffer: memoryview) -> int:
+        """
+        Decrypt into `buffer` as many records as are there and fit; the number of bytes, which may be 0.
+
+        Sets `ended` at the peer's close_notify. Raises TlsError.
+        """
+        filled = 0
+        room = len(buffer)
+        pending = self._in
+        # typeshed knows only the form that returns bytes; with a buffer, read() returns a count.
+        read = cast("Callable[[int, memoryview], int]", self._session.read)
+        try:
+            # An exception per turn (SSLWantReadError) is saved by looking into the buffer first; a record that is not
+            # complete has left it for OpenSSL's own.
+            while room - filled >= RECORD and (pending.pending or pending.eof):
+                count = read(RECORD, buffer[filled:])
+                if not count:
+                    self.ended = True
+                    break
+                filled += count
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.ended = True
+        except ssl.SSLEOFError:
+            if not filled:
+                raise TlsTruncated("connection closed without close_notify") from None
+        except ssl.SSLError as error:
+            raise TlsError(_reason(error)) from None
+        return filled
+
+    @property
+    def unread(self) -> bool:
+        """Ciphertext waits that the last `read_into` had no room for."""
+        return bool(self._in.pending)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Encrypt; the records are in `take()`."""
+        write = self._session.write
+        sent = write(data)
+        if sent < len(data):  # OpenSSL writes one record of at most 16 KiB a call
+            view = memoryview(data)
+            while sent < len(view):
+                sent += write(view[sent:])
+
+    def close_write(self) -> None:
+        """Send close_notify; reading goes on."""
+        if self.write_closed or not self.open:
+            return
+        self.write_closed = True
+        try:
+            self._session.unwrap()
+        except ssl.SSLError:
+            # Wants to read the peer's close_notify (the usual case), or the session is broken: ours is sent or moot.
+            pass
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of ciphertext that wait in `take()`."""
+        return self._out.pending
+
+    def take(self) -> bytes:
+        """Ciphertext to send, all of it."""
+        return self._out.read()
+
+    @property
+    def alpn(self) -> str | None:
+        """The application protocol that was agreed (RFC 7301)."""
+        return self._session.selected_alpn_protocol()

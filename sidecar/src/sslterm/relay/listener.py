@@ -1,0 +1,144 @@
+"""
+Listening sockets: bind, accept, and when not to accept.
+
+At `max_connections`, and when the process or the machine has no file descriptor left, accepting pauses and new clients
+wait in the kernel's queue: the connections that are there keep working, and the loop does not spin.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Final
+
+from sslterm.protocol.flows import Waiting
+from sslterm.relay.connection import Connection
+from sslterm.settings import Address
+
+if TYPE_CHECKING:
+    from sslterm.relay.loop import Relay
+    from sslterm.relay.policy import Policy
+
+_BACKLOG: Final = 1024
+_PER_TURN: Final = 16
+"""Connections accepted before the others get their turn; a handshake costs as much as 20 requests."""
+_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_FIRST_PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 1.0
+_SILENCE: Final = 10.0
+"""A port scanner or a dead backend must not flood the log: seconds in which a complaint is not repeated."""
+_SUBJECTS: Final = 32
+
+
+def bind(address: Address) -> socket.socket:
+    """
+    A listening socket, not blocking; an empty host is every interface, of IPv6 and IPv4 where there are both.
+
+    Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EACCES; socket.gaierror for a host that does not resolve.
+    """
+    if address.host:
+        family, _, _, _, sockaddr = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    elif socket.has_dualstack_ipv6():
+        family, sockaddr = socket.AF_INET6, ("::", address.port)
+    else:
+        family, sockaddr = socket.AF_INET, ("0.0.0.0", address.port)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Without it a restart has to wait until the connections of the process before have left TIME_WAIT.
+        # SO_REUSEPORT is not set: a process of the same user could take a share of the connections.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(address.host)))
+        listener.bind(sockaddr)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class Listener:
+    """One bound socket in the relay's epoll set."""
+
+    __slots__ = ("_complained", "_pause", "_paused", "count", "limits", "policy", "relay", "socket")
+
+    def __init__(self, relay: Relay, listener: socket.socket, policy: Policy) -> None:
+        self.relay = relay
+        self.socket = listener
+        self.policy = policy
+        self.count = 0
+        """Connections that came from here and are not closed."""
+        limits = policy.settings
+        self.limits: dict[int, float] = {
+            Waiting.NEXT_REQUEST: limits.keepalive_timeout,
+            Waiting.HEAD: limits.head_timeout,
+            Waiting.REQUEST_BODY: limits.stall_timeout,
+            Waiting.RESPONSE: limits.response_timeout,
+            Waiting.RESPONSE_BODY: limits.idle_timeout,
+            Waiting.TUNNEL: limits.idle_timeout,
+        }
+        """Seconds that a connection may wait, by what its flow waits for."""
+        self._pause = 0.0
+        self._paused = False
+        self._complained: dict[str, float] = {}
+        relay.register(listener.fileno(), self.on_ready)
+
+    def on_ready(self, _mask: int) -> None:
+        for _ in range(_PER_TURN):
+            if self.count >= self.policy.settings.max_connections:
+                self._stop_accepting()
+                self.complain("WARNING", f"max-connections={self.count} reached: new clients wait")
+                return
+            try:
+                client, peer = self.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _RESOURCES:
+                    self._stop_accepting()
+                    self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+                    self.complain("ERROR", f"cannot accept connections: {error.strerror}; trying again")
+                    self.relay.call_at(self.relay.now + self._pause, lambda _when: self.resume())
+                    return
+                continue  # the client is gone already (ECONNABORTED and the network errors of accept(2))
+            self._pause = 0.0
+            self.count += 1
+            Connection(self, client, peer)
+
+    def complain(self, level: str, what: str) -> None:
+        """Say something in the sidecar's own log, but the same thing at most once in `_SILENCE` seconds."""
+        now = self.relay.now
+        if now - self._complained.get(what, -_SILENCE) < _SILENCE:
+            return
+        if len(self._complained) >= _SUBJECTS:
+            self._complained = {said: when for said, when in self._complained.items() if now - when < _SILENCE}
+            if len(self._complained) >= _SUBJECTS:
+                return
+        self._complained[what] = now
+        self.policy.report(level, what)
+
+    def _stop_accepting(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self.relay.unregister(self.socket.fileno())
+
+    def resume(self) -> None:
+        """Accept again, if there is room."""
+        if self._paused and self.socket.fileno() >= 0 and self.count < self.policy.settings.max_connections:
+            self._paused = False
+            self.relay.register(self.socket.fileno(), self.on_ready)
+
+    def released(self) -> None:
+        """One of its connections is closed."""
+        self.count -= 1
+        if self._paused and not self._pause:
+            self.resume()
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self.socket.fileno() >= 0:
+            self._stop_accepting()
+            self.socket.close()

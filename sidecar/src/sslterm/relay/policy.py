@@ -1,0 +1,32 @@
+"""How one listener's connections are accepted, and how the other side is reached."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sslterm.access_log import AccessLog
+from sslterm.settings import Settings
+
+
+class Backend(NamedTuple):
+    """One socket address of the backend."""
+
+    family: int
+    sockaddr: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Everything that a connection has to know besides its two sockets."""
+
+    settings: Settings
+    context: Callable[[], ssl.SSLContext]
+    """The certificate now in force: called once for each connection."""
+    backends: tuple[Backend, ...]
+    """Tried in this order."""
+    access_log: AccessLog | None
+    report: Callable[[str, str], None]
+    """Takes a level and a line for the sidecar's own log; called on the relay's thread."""
