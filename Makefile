@@ -1,0 +1,41 @@
+# Each target does its own set-up and may be repeated: what is there already is kept, what changed is made anew.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test test-unit images lint requirements venv engine
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+demo: images  ## a labelled container answers HTTPS on port 8081
+	@tools/demo.sh up
+
+demo-down:  ## removes what demo started
+	@tools/demo.sh down
+
+test: lint images  ## everything: lint, unit, behaviour, and engine tests on a real Docker Engine
+	@tools/clients.sh compose
+	@.venv/bin/pytest
+
+test-unit: venv  ## unit and behaviour tests; needs no engine
+	@tools/clients.sh
+	@.venv/bin/pytest tests/unit tests/behaviour
+
+images: engine  ## the images sslterm, byfahrer and httpcheck
+	@tools/images.sh
+
+lint: venv  ## ruff, mypy and the import directions
+	@.venv/bin/ruff check --quiet --output-format concise
+	@.venv/bin/ruff format --check --quiet
+	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/lint-imports --no-logo
+
+requirements:  ## requirements.txt anew, with the newest versions
+	@tools/requirements.sh
+
+venv:
+	@tools/venv.sh
+
+engine:
+	@tools/engine.sh

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The clients that the tests drive: curl and openssl, and with the argument `compose` that too. Installed where missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source tools/step.sh
+
+packages=()
+for client in curl openssl; do
+  command -v "$client" >/dev/null || packages+=("$client")
+done
+[[ ${1-} != compose ]] || docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || packages+=(docker-compose)
+[[ ${#packages[@]} == 0 ]] && exit 0
+on_debian_as_root || fail "the tests need ${packages[*]}: install what is missing (Debian, Ubuntu: sudo apt-get install ${packages[*]})"
+apt_install "${packages[@]}"
