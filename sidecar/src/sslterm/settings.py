@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 T = TypeVar("T")
 
@@ -116,7 +118,7 @@ def _backend(text: str) -> Endpoint:
 
 
 def parse_duration(text: str) -> float:
-    """`250ms`, `10s`, `1m30s`, `2h` or plain seconds, as seconds; ValueError for anything else, zero, or over a year."""
+    """`250ms`, `10s`, `1m30s`, `2h` or plain seconds, as seconds; ValueError for all else, zero, or over a year."""
     if re.fullmatch(r"\d+(?:\.\d+)?", text):
         seconds = float(text)
     else:
@@ -198,7 +200,7 @@ class Spec:
         """Environment variables that set it, the stronger first."""
         return (self.variable, self.legacy) if self.legacy else (self.variable,)
 
-    def read(self, text: str, source: str) -> Any:
+    def read(self, text: str, source: str) -> Any:  # noqa: ANN401 - each setting has its own type
         """`text` as the setting's value; SettingError, naming `source`, if it is none."""
         try:
             return self.parse(text)
@@ -223,7 +225,7 @@ def _setting(
 ) -> T:
     """`label`: the short label name; "" for the setting's own name, None if no label may set it."""
     meta = {"text": text, "accepts": accepts, "help": about, "parse": parse, "legacy": legacy, "short": short}
-    return cast("T", field(default=default, metadata=meta | {"label": label}))
+    return field(default=default, metadata=meta | {"label": label})
 
 
 def _timeout(seconds: float, text: str, about: str) -> float:

@@ -1,0 +1,158 @@
+"""
+From a bundle to an `ssl.SSLContext` that is known to work.
+
+The profiles are Mozilla's. The key-exchange groups belong to them too, but Python cannot set those on a context: they
+come from `openssl.cnf`. A context is proved by one handshake in memory before anybody relies on it: that shows that key
+and certificate fit and that a client finds a common cipher, and it is also how the certificate's names and dates are
+read, in 3 ms and without a certificate library in the process.
+
+A context keeps its own keys for session tickets. So tickets from before a reload are not honoured after it: their
+holders make one full handshake, and nobody resumes into a certificate that was replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Any, Final, NoReturn
+
+from sslterm.certs.bundle import Bundle, Rejected
+from sslterm.settings import CHECK_ALPN, Mode, TlsProfile
+
+INTERMEDIATE_CIPHERS: Final = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
+    "DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305"
+)
+"""
+For TLS 1.2: Mozilla's Server Side TLS guidelines 5.7, intermediate, in their order.
+
+The three DHE ciphers are never negotiated, because no Diffie-Hellman parameters are loaded.
+"""
+
+_MINIMUM: Final = {
+    TlsProfile.INTERMEDIATE: ssl.TLSVersion.TLSv1_2,
+    TlsProfile.MODERN: ssl.TLSVersion.TLSv1_3,
+}
+
+_NO_CHECK_TIME: Final = ssl.VerifyFlags(0x200000)
+"""X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h), for which `ssl` has no name."""
+
+_MOST_TURNS: Final = 8
+"""Of both sides; a TLS 1.3 handshake takes two, and nothing may spin here."""
+
+_MISMATCH: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
+"""The last one is what a key of another kind than the certificate's comes to (RSA beside ECDSA)."""
+
+_REASONS: Final = {
+    "EE_KEY_TOO_SMALL": "its key is too short for the TLS library's security level",
+    "CA_MD_TOO_WEAK": "it is signed with a digest too weak for the TLS library's security level",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a certificate says of itself."""
+
+    names: tuple[str, ...]
+    """Its subject alternative names; where it has none, the common name."""
+    not_before: datetime
+    not_after: datetime
+
+    def fault(self, now: datetime) -> str | None:
+        """Why no client would accept it at this time, if so."""
+        if now > self.not_after:
+            return f"expired on {self.not_after:%Y-%m-%d %H:%M} UTC"
+        if now < self.not_before:
+            return f"not valid before {self.not_before:%Y-%m-%d %H:%M} UTC"
+        return None
+
+
+def build(bundle: Bundle, mode: Mode, profile: TlsProfile) -> ssl.SSLContext:
+    """A server context that serves `bundle`; `Rejected` if OpenSSL does not take it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = _MINIMUM[profile]
+    context.set_ciphers(INTERMEDIATE_CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # All of these ciphers are sound, so the client chooses, which knows what its processor does fast (Mozilla).
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols(["http/1.1", CHECK_ALPN] if mode is Mode.HTTP else [CHECK_ALPN])
+    _load(context, bundle)
+    return context
+
+
+def prove(context: ssl.SSLContext, bundle: Bundle) -> Facts:
+    """What `bundle` says of itself, after one handshake with `context` by a client that trusts exactly its leaf."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    # As PEM: where the library does not know the second groups line (`openssl.cnf`), each new context leaves a
+    # complaint in OpenSSL's error queue, and `ssl` takes that for a fault of a DER certificate. Everything else clears
+    # the queue first.
+    client.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(bundle.leaf()))
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    near = client.wrap_bio(to_client, to_server)
+    far = context.wrap_bio(to_server, to_client, server_side=True)
+    try:
+        for _ in range(_MOST_TURNS):
+            if not _pending(near) | _pending(far):
+                break
+        return _facts(near.getpeercert() or {})
+    except ssl.SSLCertVerificationError as error:
+        raise Rejected(f"{bundle.source}: not a server's certificate ({error.verify_message})") from None
+    except (ssl.SSLError, ValueError) as error:
+        _reject(bundle, error)
+
+
+def _pending(side: ssl.SSLObject) -> bool:
+    try:
+        side.do_handshake()
+    except ssl.SSLWantReadError:
+        return True
+    return False
+
+
+def _facts(peer: dict[str, Any]) -> Facts:
+    names = [_name(kind, value) for kind, value in peer.get("subjectAltName", ())]
+    common = [value for part in peer["subject"] for kind, value in part if kind == "commonName"]
+    begin, end = (datetime.fromtimestamp(ssl.cert_time_to_seconds(peer[at]), UTC) for at in ("notBefore", "notAfter"))
+    return Facts(names=tuple(names or common), not_before=begin, not_after=end)
+
+
+def _name(kind: str, value: str) -> str:
+    return str(ip_address(value.strip())) if kind == "IP Address" else value
+
+
+def _load(context: ssl.SSLContext, bundle: Bundle) -> None:
+    """Load exactly the bytes that were read: `load_cert_chain` takes only paths, and a file may change in between."""
+    chain, key = _in_memory(bundle.chain), _in_memory(bundle.key)
+    try:
+        context.load_cert_chain(f"/proc/self/fd/{chain}", f"/proc/self/fd/{key}", password=_no_passphrase)
+    except ssl.SSLError as error:
+        _reject(bundle, error)
+    finally:
+        os.close(chain)
+        os.close(key)
+
+
+def _in_memory(content: bytes) -> int:
+    fd = os.memfd_create("pem", os.MFD_CLOEXEC)
+    with os.fdopen(fd, "wb", closefd=False) as file:
+        file.write(content)
+    return fd
+
+
+def _no_passphrase() -> NoReturn:
+    """Called for an encrypted key that `Bundle.check` did not see; without it OpenSSL would ask the terminal."""
+    raise Rejected("the key is encrypted with a passphrase")
+
+
+def _reject(bundle: Bundle, error: Exception) -> NoReturn:
+    reason = getattr(error, "reason", None) or "the TLS library cannot read it"
+    if reason in _MISMATCH:
+        raise Rejected(f"{bundle.key_source}: not the key of the first certificate in {bundle.source}") from None
+    raise Rejected(f"{bundle.source} with {bundle.key_source}: {_REASONS.get(reason, reason)}") from None

@@ -1,0 +1,89 @@
+"""
+A certificate from two PEM files, and the watch for their replacement.
+
+Watching is asking: once a second, what do the two paths lead to? That works on every file system, in every container,
+and for all ways of replacing: written over, renamed into place, or a symlink further up switched (Kubernetes and
+Docker secrets, certbot). The two files are two steps for whoever replaces them, so a change is taken up only after a
+look that found no further change: a pair replaced within that second is read once, whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from sslterm.certs.bundle import Bundle, Rejected
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_INTERVAL: Final = 1.0
+_LARGEST: Final = 1024 * 1024
+"""A chain of ten certificates is 20 KB; whatever is over a megabyte is not one."""
+
+_Stamp = tuple[tuple[int, int, int, int] | None, ...]
+
+
+class FilePair:
+    """The source behind `--cert` and `--key`."""
+
+    def __init__(self, cert: Path, key: Path, interval: float = _INTERVAL) -> None:
+        self._cert = cert
+        self._key = key
+        self._interval = interval
+        self._read_at: _Stamp = ()
+
+    async def obtain(self) -> Bundle:
+        """Both files as they are now. Raises `Rejected`."""
+        self._read_at = self._stamp()  # taken first: what changes during the reading is seen as a change later
+        return Bundle(_content(self._cert), _content(self._key), str(self._cert), str(self._key))
+
+    async def changed(self) -> None:
+        """Return when the files differ from those last read, and stopped changing."""
+        previous = self._read_at
+        while True:
+            await anyio.sleep(self._interval)
+            stamp = self._stamp()
+            if stamp == previous and stamp != self._read_at:
+                return
+            previous = stamp
+
+    def _stamp(self) -> _Stamp:
+        return tuple(_file_stamp(path) for path in (self._cert, self._key))
+
+
+def _file_stamp(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
+
+
+def _content(path: Path) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would otherwise block here for good
+        with os.fdopen(fd, "rb") as file:
+            kind = os.fstat(fd)
+            if not stat.S_ISREG(kind.st_mode):
+                raise Rejected(f"{path}: {_kind(kind.st_mode)}, not a file")
+            if kind.st_size > _LARGEST:
+                raise Rejected(f"{path}: {kind.st_size} bytes, too large for a certificate or key")
+            return file.read(_LARGEST)
+    except PermissionError:
+        raise Rejected(f"{path}: not readable by uid {os.geteuid()}") from None
+    except IsADirectoryError:
+        raise Rejected(f"{path}: {_kind(stat.S_IFDIR)}, not a file") from None
+    except OSError as error:
+        reason = "no such file" if error.errno in (errno.ENOENT, errno.ENOTDIR) else error.strerror
+        raise Rejected(f"{path}: {reason}") from None
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a directory (the engine makes one where the source of a bind mount is missing)"
+    return "a pipe, socket or device"

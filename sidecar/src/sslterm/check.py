@@ -1,0 +1,88 @@
+"""
+`sslterm check`: does the sidecar in this network namespace answer TLS?
+
+It is an image's HEALTHCHECK, so it runs often and in the target's memory: sockets, `ssl` and the settings, nothing
+else. It asks for an ALPN id of its own, which the sidecar answers without disturbing the backend, and which tells a
+sidecar from whatever else may hold the port. Whom the certificate names is not its question.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from sslterm.settings import AUTO, AUTO_PORTS, CHECK_ALPN, Endpoint, SettingError, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TIMEOUT: Final = 3.0
+"""Seconds for all attempts together; below any health check interval in use."""
+
+_LOOPBACK: Final = {"": ("127.0.0.1", "::1"), "0.0.0.0": ("127.0.0.1",), "::": ("::1",)}
+
+
+def main(flags: Mapping[str, str]) -> int:
+    """Probe the frontend that `flags` and the environment name; the exit code, with one line on stderr if not 0."""
+    try:
+        frontend = Settings.resolve(flags, os.environ).frontend_addr
+    except SettingError as error:
+        return _fail(str(error), 2)
+    deadline = time.monotonic() + _TIMEOUT
+    failures = []
+    left = targets(frontend)
+    while left:
+        host, port = left.pop(0)
+        share = (deadline - time.monotonic()) / (len(left) + 1)  # one that hangs must not starve the others
+        reason = probe(host, port, share)
+        if reason is None:
+            return 0
+        failures.append(f"{host} port {port}: {reason}")
+    return _fail("; ".join(failures), 1)
+
+
+def targets(frontend: Endpoint) -> list[tuple[str, int]]:
+    """Where a sidecar with this frontend address can be reached from beside it, the likelier first."""
+    if frontend is AUTO:
+        return [("127.0.0.1", port) for port in AUTO_PORTS] + [("::1", port) for port in AUTO_PORTS]
+    return [(host, frontend.port) for host in _LOOPBACK.get(frontend.host, (frontend.host,))]
+
+
+def probe(host: str, port: int, timeout: float) -> str | None:
+    """Shake hands once, within about `timeout` seconds; None if a sidecar answered, else why not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols([CHECK_ALPN])
+    try:
+        with (
+            socket.create_connection((host, port), timeout=timeout) as raw,
+            context.wrap_socket(raw) as tls,
+        ):
+            chosen = tls.selected_alpn_protocol()
+            _wait_for_close(tls)
+    except TimeoutError:
+        return "no answer in time"
+    except (ssl.SSLEOFError, ConnectionResetError):
+        return "closed the connection during the TLS handshake"
+    except ssl.SSLError as error:
+        return f"does not answer TLS ({error.reason or error})"
+    except OSError as error:
+        return error.strerror or str(error)
+    return None if chosen == CHECK_ALPN else "answers TLS, but is not sslterm"
+
+
+def _wait_for_close(tls: ssl.SSLSocket) -> None:
+    """Let the sidecar end the connection: leaving first would look like a client that broke off its handshake."""
+    with contextlib.suppress(OSError):
+        tls.recv(1)
+
+
+def _fail(line: str, code: int) -> int:
+    sys.stderr.write(f"sslterm check: {line}\n")
+    return code

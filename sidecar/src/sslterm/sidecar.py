@@ -1,0 +1,195 @@
+"""
+A sidecar's life: certificate, backend, frontend, relay; then signals and certificate changes until it is told to go.
+
+The composition root: the only module that knows all parts. The relay blocks on a thread of its own; here, on the main
+thread, anyio waits for signals and for certificates. The two meet in the store (the relay asks it for the context of
+each handshake) and in the relay's own methods.
+"""
+
+from __future__ import annotations
+
+import enum
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.to_thread
+from anyio import CancelScope
+
+from sslterm import netns
+from sslterm.access_log import AccessLog
+from sslterm.certs.bundle import Rejected, Source
+from sslterm.certs.files import FilePair
+from sslterm.certs.selfsigned import SelfSigned
+from sslterm.certs.store import Identity, Store
+from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend
+from sslterm.relay.loop import Relay
+from sslterm.relay.policy import Policy
+from sslterm.settings import Address, Mode, Settings
+
+if TYPE_CHECKING:
+    from sslterm.certs.maker import Maker
+
+Report = Callable[[str, str], None]
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STANDARD_OUTPUT: Final = 1
+
+
+class _Phase(enum.Enum):
+    STARTING = enum.auto()
+    SERVING = enum.auto()
+    DRAINING = enum.auto()
+
+
+def run(settings: Settings, maker: Maker, report: Report) -> int:
+    """Be a sidecar until told to stop; the exit code."""
+    try:
+        return anyio.run(_Sidecar(settings, maker, report).live)
+    finally:
+        for each in _SIGNALS:  # asyncio puts the default actions back: a late signal would change the exit code
+            signal.signal(each, signal.SIG_IGN)
+
+
+class _Sidecar:
+    def __init__(self, settings: Settings, maker: Maker, report: Report) -> None:
+        self._settings = settings
+        self._maker = maker
+        self._report = report
+        self._source = self._choose_source()
+        self._store = Store(settings.mode, settings.tls_profile)
+        self._relay = Relay()
+        self._access_log: AccessLog | None = None
+        self._phase = _Phase.STARTING
+        self._reload = anyio.Event()
+
+    async def live(self) -> int:
+        refusal: Unable | None = None
+        with anyio.open_signal_receiver(*_SIGNALS) as signals:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._obey, signals, tasks.cancel_scope)
+                try:
+                    await self._start()
+                    tasks.start_soon(self._keep_certificate)
+                    await self._relay_all()
+                except Unable as error:
+                    refusal = error
+                tasks.cancel_scope.cancel()
+        if self._access_log is not None:
+            self._access_log.close()
+        if refusal is not None:
+            self._report("ERROR", str(refusal))
+            return refusal.code
+        return self._farewell()
+
+    async def _relay_all(self) -> None:
+        """Run the relay on a thread until it is drained or stopped."""
+        try:
+            await anyio.to_thread.run_sync(self._relay.run, abandon_on_cancel=True)
+        except anyio.get_cancelled_exc_class():
+            self._relay.stop()  # another task failed: the process must not wait for this thread
+            raise
+
+    def _choose_source(self) -> Source:
+        cert, key = self._settings.cert, self._settings.key
+        if cert is None or key is None:
+            return SelfSigned(self._maker, netns.read_addresses)
+        return FilePair(cert, key)
+
+    async def _start(self) -> None:
+        settings = fit_connections(self._settings, self._report)
+        if isinstance(settings.frontend_addr, Address):
+            open_frontend(settings)[0].close()  # what cannot be bound is told now, not after the wait for a backend
+        await self._first_certificate()
+        address, backends = await find_backends(settings, self._report)
+        # Only now: until the backend is there, clients are refused as they would be without a sidecar; and `auto`
+        # must not take a port that the target was about to open.
+        listener, frontend = open_frontend(settings)
+        if settings.access_log:
+            self._access_log = AccessLog(_STANDARD_OUTPUT, settings.log_format)
+        policy = Policy(
+            settings=settings,
+            context=self._store.context,
+            backends=backends,
+            access_log=self._access_log,
+            report=self._report,
+        )
+        self._relay.add(listener, policy)
+        self._phase = _Phase.SERVING
+        what = "https" if settings.mode is Mode.HTTP else "tls"
+        profile = settings.tls_profile
+        self._report("INFO", f"Serving {what} on '{frontend}' for {address} ({profile} profile)")
+
+    async def _first_certificate(self) -> None:
+        settings = self._settings
+        if settings.cert is None:
+            self._report("INFO", "No certificate given: making a self-signed one")
+        else:
+            self._report("INFO", f"Load cert '{settings.cert}' and key '{settings.key}'")
+        try:
+            identity = self._store.put(await self._source.obtain())
+        except Rejected as error:
+            setting, code = ("cert", 2) if settings.cert else ("certificate", 1)
+            raise Unable(f"{setting}: {error}", code) from None
+        self._tell("Certificate:", identity)
+
+    def _tell(self, what: str, identity: Identity) -> None:
+        fault = self._store.fault(identity)
+        if fault:
+            self._report("WARNING", f"{what} {identity}: {fault}, clients will not accept it")
+        else:
+            self._report("INFO", f"{what} {identity}")
+
+    async def _obey(self, signals: AsyncIterator[signal.Signals], life: CancelScope) -> None:
+        async for number in signals:
+            if number is signal.SIGHUP:
+                if self._phase is _Phase.SERVING:
+                    self._reload.set()
+            elif self._phase is _Phase.STARTING:
+                life.cancel()
+            elif self._phase is _Phase.SERVING:
+                self._phase = _Phase.DRAINING
+                limit = self._settings.drain_timeout
+                self._report("INFO", f"{number.name}: finishing what is under way, for up to {limit:g} s")
+                self._relay.drain(limit)
+            else:
+                self._report("WARNING", f"{number.name} again: stopping at once")
+                self._relay.stop()
+
+    async def _keep_certificate(self) -> None:
+        while True:
+            await _first_of(self._source.changed, self._reload.wait)
+            self._reload = anyio.Event()
+            if self._phase is _Phase.SERVING:
+                await self._renew_certificate()
+
+    async def _renew_certificate(self) -> None:
+        before = self._store.current
+        try:
+            identity = self._store.put(await self._source.obtain())
+        except Rejected as error:
+            self._report("ERROR", f"Certificate not reloaded, the one before stays in force: {error}")
+        else:
+            self._tell("Certificate unchanged:" if identity is before else "Certificate reloaded:", identity)
+
+    def _farewell(self) -> int:
+        if self._phase is _Phase.STARTING:
+            return 0
+        if self._relay.cut:
+            self._report("WARNING", f"Stopped; {self._relay.cut} connections were cut in the middle")
+            return 1
+        self._report("INFO", "Stopped")
+        return 0
+
+
+async def _first_of(*waits: Callable[[], Awaitable[object]]) -> None:
+    """Return when the first of `waits` does; the others are cancelled."""
+    async with anyio.create_task_group() as race:
+
+        async def run(wait: Callable[[], Awaitable[object]]) -> None:
+            await wait()
+            race.cancel_scope.cancel()
+
+        for wait in waits:
+            race.start_soon(run, wait)

@@ -1,0 +1,57 @@
+"""`sslterm check`: 0 when the sidecar beside it answers TLS, without disturbing backend or log; 1 and why when not."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from lab.namespace import namespace
+from lab.sidecar import free_port, hello_backend, refused, sidecar
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "[::]", "127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("mode", ["http", "tcp"])
+def test_it_finds_the_sidecar_wherever_it_listens(port, host, mode):
+    env = {"SSLTERM_FRONTEND_ADDR": f"{host}:{port}", "SSLTERM_MODE": mode}
+    with socket.create_server(("127.0.0.1", 0)) as backend:
+        env["SSLTERM_BACKEND_ADDR"] = f"127.0.0.1:{backend.getsockname()[1]}"
+        with sidecar(env=env) as running:
+            result = refused("check", env=env)
+            backend.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                backend.accept()
+
+            assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert running.access == []
+    assert not running.said("WARN|ERROR")
+
+
+def test_auto_is_looked_for_on_both_ports():
+    env = {"SSLTERM_FRONTEND_ADDR": "auto"}
+    with namespace() as private:
+        for port in (443, 8443):
+            with sidecar(f"--frontend-addr=:{port}", before=private.enter):
+                assert refused("check", env=env, before=private.enter).returncode == 0
+
+
+@pytest.mark.parametrize("flags", [["-frontend-addr", ":{}"], ["--frontend-addr=:{}"], ["-frontend-addr=:{}"]])
+def test_it_takes_the_sidecars_own_flags(port, flags):
+    with sidecar(f"--frontend-addr=127.0.0.1:{port}"):
+        assert refused("check", *(flag.format(port) for flag in flags)).returncode == 0
+
+
+def test_nobody_there_is_1_and_one_line():
+    port = free_port()
+    result = refused("check", "--frontend-addr", f"127.0.0.1:{port}")
+
+    assert result.returncode == 1
+    assert result.stderr == f"sslterm check: 127.0.0.1 port {port}: Connection refused\n"
+
+
+def test_a_server_that_is_no_sidecar_is_1():
+    with hello_backend() as port:
+        result = refused("check", f"--frontend-addr=127.0.0.1:{port}")
+
+    assert result.returncode == 1
+    assert "does not answer TLS" in result.stderr

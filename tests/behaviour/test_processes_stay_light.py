@@ -1,0 +1,80 @@
+"""What a sidecar costs its host: no certificate library stays in memory, and the probe loads next to nothing."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.certificates import make
+from lab.sidecar import environment, served_certificate, sidecar, wait_until
+
+
+def children(pid: int) -> list[str]:
+    return [
+        number for task in Path(f"/proc/{pid}/task").iterdir() for number in (task / "children").read_text().split()
+    ]
+
+
+@pytest.mark.parametrize("source", ["files", "self-signed"])
+def test_the_long_lived_process_has_no_certificate_library_and_no_child(port, tmp_path, source):
+    cert, key = make("localhost").write(tmp_path)
+    flags = [f"--cert={cert}", f"--key={key}"] if source == "files" else []
+    with sidecar(f"--frontend-addr=127.0.0.1:{port}", *flags) as running:
+        served_certificate(port)
+        mapped = Path(f"/proc/{running.pid}/maps").read_text()
+
+        assert "_ssl" in mapped
+        assert "cryptography" not in mapped
+        assert "_cffi" not in mapped
+        assert wait_until(lambda: not children(running.pid), "no child left")
+
+
+def test_nothing_leaks_with_reloads_and_handshakes(port, tmp_path):
+    pairs = make("a"), make("b")
+    cert, key = pairs[0].write(tmp_path)
+
+    def open_files(pid):
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+    def threads(pid):
+        return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+    with sidecar(f"--cert={cert}", f"--key={key}", f"--frontend-addr=127.0.0.1:{port}") as running:
+        pid = running.pid
+        served_certificate(port)
+        base = wait_until(lambda: open_files(pid), "open files"), threads(pid)
+        for number in range(1, 7):
+            pairs[number % 2].write(tmp_path)
+            running.signal(signal.SIGHUP)
+            running.wait_for("Certificate reloaded", number)
+            served_certificate(port)
+        wait_until(lambda: (open_files(pid), threads(pid)) <= base, f"back to {base} files and threads")
+
+
+def test_the_probe_loads_no_command_line_no_logger_no_event_loop():
+    code = (
+        "import sys; sys.argv = ['sslterm', 'check', '--frontend-addr=127.0.0.1:1']\n"
+        "from sslterm.__main__ import main\n"
+        "main()\n"
+        "print(' '.join(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True, timeout=30
+    )
+    loaded = {name.partition(".")[0] for name in result.stdout.split()}
+
+    assert "Connection refused" in result.stderr
+    assert not loaded & {"click", "loguru", "anyio", "asyncio", "cryptography", "subprocess", "json"}
+    assert re.search(r"\bsslterm\.check\b", result.stdout)
+
+
+def test_the_openssl_configuration_is_set_before_ssl_is_loaded():
+    code = "import sys, sslterm.__main__; print('ssl' in sys.modules or '_ssl' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+
+    assert result.stdout == "False\n"

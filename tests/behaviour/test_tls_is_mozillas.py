@@ -1,0 +1,125 @@
+"""Versions, ciphers and groups are those of Mozilla's profiles: asked by OpenSSL's client, and read off the wire."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import subprocess
+
+import pytest
+
+from lab.sidecar import PATIENCE, free_port, sidecar
+
+GROUPS = {0x001D: "X25519", 0x0017: "P-256", 0x0018: "P-384", 0x11EC: "X25519MLKEM768"}
+
+
+@pytest.fixture(scope="module", params=["intermediate", "modern"])
+def profile(request):
+    with sidecar(f"--frontend-addr=127.0.0.1:{free_port()}", f"--tls-profile={request.param}") as running:
+        yield request.param, running
+
+
+def s_client(running, *options):
+    """What `openssl s_client` says, or None if there was no handshake."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{running.port}", *options]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, input="", check=False)
+    return result.stdout if result.returncode == 0 else None
+
+
+def test_versions(profile):
+    name, running = profile
+
+    assert "TLSv1.3" in s_client(running, "-tls1_3")
+    assert (s_client(running, "-tls1_2") is not None) == (name == "intermediate")
+    for old in ("-tls1_1", "-tls1"):
+        assert s_client(running, old, "-cipher", "ALL:@SECLEVEL=0") is None
+
+
+def test_ciphers_of_tls_1_2(profile):
+    name, running = profile
+    everything = subprocess.run(["openssl", "ciphers", "-s", "-tls1_2", "ALL:COMPLEMENTOFALL:@SECLEVEL=0"],
+                                capture_output=True, text=True, check=True).stdout.strip().split(":")  # fmt: skip
+    accepted = {c for c in everything if s_client(running, "-tls1_2", "-cipher", f"{c}:@SECLEVEL=0") is not None}
+    ecdsa = {
+        "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305",
+    }  # fmt: skip
+
+    assert accepted == (ecdsa if name == "intermediate" else set())
+
+
+def test_groups(profile):
+    """X448 and P-521 are what Python offers by default, and what the profiles forbid."""
+    _, running = profile
+    offered = {"X25519", "P-256", "P-384", "X448", "P-521", "ffdhe2048"}
+
+    assert {each for each in offered if s_client(running, "-groups", each)} == {"X25519", "P-256", "P-384"}
+
+
+def group_asked_for(port: int, *groups: int) -> int | None:
+    """Offer `groups` and no key share yet; the group that the server's HelloRetryRequest asks for (RFC 8446, 4.1.4)."""
+    extensions = b"".join(
+        struct.pack("!HH", kind, len(body)) + body
+        for kind, body in [
+            (0x2B, b"\x02\x03\x04"),
+            (0x0D, struct.pack("!HHH", 4, 0x0403, 0x0804)),
+            (0x0A, struct.pack(f"!H{len(groups)}H", 2 * len(groups), *groups)),
+            (0x33, b"\x00\x00"),
+        ]
+    )
+    body = b"\x03\x03" + bytes(32) + b"\x00" + b"\x00\x02\x13\x01" + b"\x01\x00" + struct.pack("!H", len(extensions))
+    hello = b"\x01" + (len(body) + len(extensions)).to_bytes(3, "big") + body + extensions
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as raw:
+        raw.sendall(b"\x16\x03\x01" + struct.pack("!H", len(hello)) + hello)
+        stream = raw.makefile("rb")
+        kind, _, length = struct.unpack("!BHH", stream.read(5))
+        record = stream.read(length)
+    if kind != 0x16 or record[0] != 2:
+        return None
+    at = 4 + 2 + 32
+    at += 1 + record[at] + 2 + 1 + 2
+    while at < len(record):
+        extension, size = struct.unpack("!HH", record[at : at + 4])
+        if extension == 0x33:
+            return int(struct.unpack("!H", record[at + 4 : at + 6])[0])
+        at += 4 + size
+    return None
+
+
+def test_the_server_asks_for_a_group_of_the_profile(profile):
+    """Read from the bytes: a Groups line that is refused as a whole would leave X448 (0x1E) and P-521 (0x19) in."""
+    _, running = profile
+    x448, p521 = 0x001E, 0x0019
+
+    assert GROUPS.get(group_asked_for(running.port, x448, p521, 0x001D)) == "X25519"
+    assert GROUPS.get(group_asked_for(running.port, x448, p521, 0x0018)) == "P-384"
+    assert group_asked_for(running.port, x448, p521) is None
+
+
+def test_the_post_quantum_hybrid_where_the_library_has_it(profile):
+    _, running = profile
+    best = "X25519MLKEM768" if ssl.OPENSSL_VERSION_INFO >= (3, 5) else "X25519"
+
+    assert GROUPS.get(group_asked_for(running.port, 0x11EC, 0x001D)) == best
+
+
+def test_alpn_never_selects_http_2(profile):
+    _, running = profile
+
+    assert "ALPN protocol: http/1.1" in s_client(running, "-alpn", "h2,http/1.1")
+    assert "No ALPN negotiated" in s_client(running, "-alpn", "h2")
+
+
+def test_no_renegotiation_no_compression(profile):
+    _, running = profile
+    said = s_client(running)
+
+    assert "Compression: NONE" in said
+    assert "Secure Renegotiation IS" in said
+
+
+def test_an_openssl_configuration_of_the_users_own_wins(port, tmp_path):
+    own = tmp_path / "own.cnf"
+    own.write_text("openssl_conf=a\n[a]\nssl_conf=b\n[b]\nsystem_default=c\n[c]\nGroups=P-384\n")
+    with sidecar(f"--frontend-addr=127.0.0.1:{port}", env={"OPENSSL_CONF": str(own)}) as running:
+        assert {each for each in ("X25519", "P-256", "P-384") if s_client(running, "-groups", each)} == {"P-384"}

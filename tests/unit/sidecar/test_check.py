@@ -1,0 +1,68 @@
+"""Where the probe looks, and what it says. (A real sidecar is probed in behaviour/.)"""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from sslterm import check
+from sslterm.settings import AUTO, Address
+
+
+@pytest.mark.parametrize(
+    ("frontend", "expected"),
+    [
+        (Address("", 8081), [("127.0.0.1", 8081), ("::1", 8081)]),
+        (Address("0.0.0.0", 1), [("127.0.0.1", 1)]),
+        (Address("::", 1), [("::1", 1)]),
+        (Address("192.0.2.1", 1), [("192.0.2.1", 1)]),
+        (AUTO, [("127.0.0.1", 443), ("127.0.0.1", 8443), ("::1", 443), ("::1", 8443)]),
+    ],
+)
+def test_a_sidecar_is_looked_for_where_it_listens(frontend, expected):
+    assert check.targets(frontend) == expected
+
+
+def test_nobody_there(monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setenv("SSLTERM_FRONTEND_ADDR", f"127.0.0.1:{port}")
+
+    assert check.main({}) == 1
+    assert capsys.readouterr().err == f"sslterm check: 127.0.0.1 port {port}: Connection refused\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"), [(b"hello, I am SMTP\r\n", "does not answer TLS"), (b"", "closed the connection during")]
+)
+def test_somebody_else_there(answer, reason, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def serve():
+            with other.accept()[0] as connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        code = check.main({"frontend-addr": f"127.0.0.1:{other.getsockname()[1]}"})
+        thread.join()
+
+    assert code == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_one_that_accepts_and_is_silent_is_given_up(monkeypatch, capsys):
+    monkeypatch.setattr(check, "_TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        code = check.main({"frontend-addr": f"127.0.0.1:{silent.getsockname()[1]}"})
+
+    assert code == 1
+    assert "no answer in time" in capsys.readouterr().err
+
+
+def test_bad_configuration_is_told_apart(capsys):
+    assert check.main({"frontend-addr": "x"}) == 2
+    assert capsys.readouterr().err.startswith("sslterm check: --frontend-addr='x': expected host:port")

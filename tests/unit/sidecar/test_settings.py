@@ -1,0 +1,159 @@
+"""Settings: forms, order of sources, refusals."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sslterm.settings import (
+    AUTO,
+    Address,
+    LogFormat,
+    Mode,
+    SettingError,
+    Settings,
+    parse_address,
+    parse_duration,
+    spec_for_label,
+    specs,
+)
+
+PORTS = st.integers(1, 65535)
+
+
+@given(host=st.from_regex(r"[a-z][a-z0-9.-]{0,60}", fullmatch=True), port=PORTS)
+def test_every_host_and_port_is_read_back_from_its_text(host, port):
+    assert parse_address(str(Address(host, port))) == Address(host, port)
+
+
+@given(host=st.ip_addresses(), port=PORTS)
+def test_every_ip_address_is_read_back_from_its_text(host, port):
+    assert parse_address(str(Address(str(host), port))) == Address(str(host), port)
+
+
+@given(port=PORTS)
+def test_a_port_alone_means_every_interface(port):
+    assert parse_address(f":{port}") == Address("", port)
+
+
+@given(text=st.text())
+def test_any_text_is_an_address_or_a_value_error(text):
+    try:
+        found = parse_address(text)
+    except ValueError:
+        return
+
+    assert 0 < found.port < 65536
+    assert ":" not in found.host or IPv6Address(found.host)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8080", "host", ":0", ":65536", "a b:1", "::1:80", "[::1]", "[1:2]:80", "[a]:80", ":-1"]
+)
+def test_what_is_no_address_is_refused(text):
+    with pytest.raises(ValueError):
+        parse_address(text)
+
+
+@given(text=st.text(alphabet="0123456789.hms "))
+def test_any_text_is_a_usable_duration_or_a_value_error(text):
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        return
+
+    assert 0 < seconds <= 365 * 86400
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("250ms", 0.25), ("10s", 10), ("1m30s", 90), ("2h", 7200), ("7", 7), ("0.5", 0.5), ("1h1m1s1ms", 3661.001)],
+)
+def test_durations_are_seconds(text, seconds):
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-1s", "1d", "s", "1s1m", "9" * 400, "nan", "inf", "8761h"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(ValueError):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("spec", list(specs()), ids=lambda spec: spec.name)
+def test_the_default_that_is_shown_is_the_default_that_is_used(spec):
+    shown = None if spec.default is None else spec.read(spec.default, spec.name)
+
+    assert getattr(Settings(), spec.attribute) == shown
+
+
+@pytest.mark.parametrize(
+    "spec", [s for s in specs() if s.accepts != "a path to a PEM file"], ids=lambda spec: spec.name
+)
+def test_a_bad_value_is_refused_with_the_name_it_was_given_by(spec):
+    for flags, environ, named in [
+        ({spec.name: "!"}, {}, f"--{spec.name}="),
+        *(({}, {variable: "!"}, f"{variable}=") for variable in spec.variables),
+    ]:
+        with pytest.raises(SettingError) as error:
+            Settings.resolve(flags, environ)
+
+        assert str(error.value) == f"{named}'!': expected {spec.accepts}"
+
+
+def test_flag_wins_over_own_variable_over_that_of_2017():
+    old, own, flag = ({"GOSSLTERM_FRONTEND_ADDR": ":1"}, {"SSLTERM_FRONTEND_ADDR": ":2"}, {"frontend-addr": ":3"})
+
+    assert Settings.resolve({}, {}).frontend_addr == Address("", 8081)
+    assert Settings.resolve({}, old).frontend_addr == Address("", 1)
+    assert Settings.resolve({}, old | own).frontend_addr == Address("", 2)
+    assert Settings.resolve(flag, old | own).frontend_addr == Address("", 3)
+
+
+def test_an_empty_variable_counts_as_not_set():
+    assert Settings.resolve({}, {"SSLTERM_MODE": "", "GOSSLTERM_CERT": "", "GOSSLTERM_KEY": ""}) == Settings()
+
+
+def test_values_have_their_types():
+    environ = {
+        "SSLTERM_MODE": "tcp", "GOSSLTERM_CERT": "/c", "GOSSLTERM_KEY": "/k", "SSLTERM_LOG_FORMAT": "json",
+        "LOG_LEVEL": "warn", "SSLTERM_ACCESS_LOG": "off", "SSLTERM_MAX_HEAD_SIZE": "16KiB",
+        "SSLTERM_TRUSTED_PROXIES": "10.0.0.0/8, ::1", "SSLTERM_BACKEND_ADDR": "auto", "SSLTERM_MAX_CONNECTIONS": "5",
+    }  # fmt: skip
+
+    assert Settings.resolve({}, environ) == Settings(
+        mode=Mode.TCP, cert=Path("/c"), key=Path("/k"), log_format=LogFormat.JSON, log_level="WARNING",
+        access_log=False, max_head_size=16384, trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("::1")),
+        backend_addr=AUTO, max_connections=5,
+    )  # fmt: skip
+
+
+def test_a_backend_port_alone_is_on_loopback():
+    assert Settings.resolve({"backend-addr": ":9000"}, {}).backend_addr == Address("127.0.0.1", 9000)
+
+
+@pytest.mark.parametrize("given", ["cert", "key"])
+def test_certificate_and_key_come_together(given):
+    with pytest.raises(SettingError, match="come together"):
+        Settings.resolve({given: "/x"}, {})
+
+
+@pytest.mark.parametrize(
+    ("front", "back"),
+    [(":80", "127.0.0.1:80"), ("0.0.0.0:80", "localhost:80"), ("[::]:80", "[::1]:80"), ("a:80", "a:80")],
+)
+def test_frontend_and_backend_must_differ(front, back):
+    with pytest.raises(SettingError, match="another port than frontend-addr"):
+        Settings.resolve({"frontend-addr": front, "backend-addr": back}, {})
+
+
+def test_labels_name_settings_by_short_or_full_name_but_never_files():
+    by_label = {name: spec_for_label(name) for name in ("frontend", "frontend-addr", "mode", "cert", "key", "nonsense")}
+
+    assert {name: spec and spec.name for name, spec in by_label.items()} == {
+        "frontend": "frontend-addr", "frontend-addr": "frontend-addr", "mode": "mode",
+        "cert": None, "key": None, "nonsense": None,
+    }  # fmt: skip
