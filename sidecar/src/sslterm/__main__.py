@@ -3,7 +3,8 @@ Where the process starts: what has to happen before anything heavy is imported.
 
 Three things cannot wait. OpenSSL reads its configuration when `ssl` is first imported, and never again. A container's
 first process ignores every signal that it has no handler for, so without one an early `docker stop` would wait out its
-ten seconds. And the health probe runs every few seconds in the target's memory: it must not pay for the command line.
+ten seconds. And neither the health probe, which runs every few seconds in the target's memory, nor a sidecar that is
+configured by known flags and variables alone, as injected ones are, should pay for the command line.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if (flags := as_flags(argv)) is not None:
+        from sslterm import serve
+
+        return serve.main(flags)
     from sslterm import cli
 
     return cli.main(argv)

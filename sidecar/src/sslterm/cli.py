@@ -1,5 +1,5 @@
 """
-The command line: flags and environment in, an exit code out.
+The command line for people: help, completion, and complaints about what it cannot read.
 
 Options are made from the settings themselves, so none can be missing here or differ. Everything that can be wrong with
 the configuration becomes one line on stderr and exit code 2; 0 is "stopped when asked", 1 all else.
@@ -7,15 +7,13 @@ the configuration becomes one line on stderr and exit code 2; 0 is "stopped when
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sslterm import __version__, check
-from sslterm.certs.maker import Maker
-from sslterm.settings import SettingError, Settings, Spec, specs
+from sslterm import __version__, check, serve
+from sslterm.settings import Spec, specs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,25 +57,10 @@ def main(argv: Sequence[str]) -> int:
     """Run the command that `argv` (canonical, without the program's name) asks for; the exit code."""
     try:
         outcome = _command().main(args=list(argv), prog_name="sslterm", standalone_mode=False)
-    except (SettingError, click.ClickException) as error:
-        reason = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        sys.stderr.write(f"sslterm: {' '.join(reason.split())}\n")
+    except click.ClickException as error:
+        sys.stderr.write(f"sslterm: {' '.join(error.format_message().split())}\n")
         return 2
     return int(outcome or 0)
-
-
-def _serve(flags: Mapping[str, str]) -> int:
-    settings = Settings.resolve(flags, os.environ)
-    # The child that makes a certificate needs about 0.1 s, and so do the imports below: they run side by side.
-    with Maker.ahead(wanted=settings.cert is None) as maker:
-        from sslterm import log, sidecar
-
-        report = log.configure(settings.log_level, settings.log_format)
-        try:
-            return sidecar.run(settings, maker, report)
-        except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, it ends here, and is told
-            log.report_crash(error)
-            return 1
 
 
 class _Sections(click.Group):
@@ -143,7 +126,7 @@ def _given(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _start(ctx: click.Context, **values: str | None) -> int | None:
-    return None if ctx.invoked_subcommand else _serve(_given(values))
+    return None if ctx.invoked_subcommand else serve.main(_given(values))
 
 
 def _check(ctx: click.Context, **values: str | None) -> int:
