@@ -1,0 +1,5 @@
+"""`python -m byfahrer`."""
+
+from byfahrer.cli import main
+
+main()

@@ -1,0 +1,308 @@
+"""
+The command line. The only place that reads the environment and exits.
+
+Exit codes: 0 done, or stopped when asked; 2 bad configuration, said in one line; 1 everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import anyio
+import click
+from click.core import ParameterSource
+
+from byfahrer import __version__, daemon, labels, logs, manual, settings, status
+from byfahrer.engine.address import DEFAULT_HOST, EngineAddress
+from byfahrer.engine.client import DockerEngine
+from byfahrer.engine.errors import AddressError, EngineError
+from byfahrer.model import Container
+from byfahrer.reconcile.reconciler import PassingError, UnmetError
+
+T = TypeVar("T")
+Command = Callable[..., Any]
+
+_only_label = click.option(
+    "--only-label",
+    multiple=True,
+    metavar="KEY[=VALUE]",
+    envvar="BYFAHRER_ONLY_LABEL",
+    help="Look after containers with this label only. May be repeated: all of them must be there.",
+)
+
+
+def _sidecar_options(command: Command) -> Command:
+    """What decides how a sidecar is made."""
+    for option in (
+        click.option(
+            "--sidecar-memory", default=settings.SIDECAR_MEMORY, show_default=True, metavar="SIZE",
+            envvar="BYFAHRER_SIDECAR_MEMORY", help="Memory limit of each sidecar.",
+        ),
+        click.option(
+            "--sidecar-user", default=settings.SIDECAR_USER, show_default=True, metavar="USER[:GROUP]",
+            envvar="BYFAHRER_SIDECAR_USER", help="Whom sidecars run as: somebody that no target runs as.",
+        ),
+        _only_label,
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  byfahrer run                                  serve this engine's labelled containers
+  docker run -d --name www -p 8081:8081 --label byfahrer.proxy-image=sslterm httpcheck
+  byfahrer ps                                   who has a sidecar, and who has none and why
+  byfahrer inject db --set mode=tcp --set frontend=:6380 --set backend=:6379
+  byfahrer eject --all                          remove every sidecar again
+""",
+)
+@click.version_option(__version__, prog_name="byfahrer", message="%(prog)s %(version)s")
+@click.option(
+    "--docker-host", metavar="URL", default="", envvar=["BYFAHRER_DOCKER_HOST", "DOCKER_HOST"],
+    help=f"The engine's address.  [default: {DEFAULT_HOST}]",
+)  # fmt: skip
+@click.option(
+    "--log-level", type=click.Choice(list(logs.LEVELS), case_sensitive=False), default="info", show_default=True,
+    envvar=["BYFAHRER_LOG_LEVEL", "LOG_LEVEL"], help="How much to say on stderr.",
+)  # fmt: skip
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True,
+    envvar="BYFAHRER_LOG_FORMAT", help="Form of what is said there.",
+)  # fmt: skip
+@click.pass_context
+def cli(context: click.Context, docker_host: str, log_level: str, log_format: str) -> None:
+    """
+    Give every labelled Docker container its TLS sidecar, and take it away again.
+
+    A container with the label byfahrer.proxy-image=sslterm gets a container NAME-proxy in its network namespace, which
+    serves HTTPS on :8081 in front of 127.0.0.1:8080. Labels byfahrer.frontend, byfahrer.backend, byfahrer.mode, …
+    change that.
+    """
+    logs.configure(log_level.lower(), log_format)
+    context.obj = docker_host
+    if context.invoked_subcommand is None:
+        # The program of 2017 knew no commands: its flag alone means run.
+        if context.get_parameter_source("docker_host") is ParameterSource.COMMANDLINE:
+            context.invoke(run)
+        else:
+            click.echo(context.get_help())
+
+
+@cli.command()
+@click.option(
+    "--allow-image", multiple=True, default=settings.ALLOW_IMAGES, show_default=True, metavar="PATTERN",
+    envvar="BYFAHRER_ALLOW_IMAGE",
+    help="Images that may be sidecars; * stands for anything but a slash. May be repeated; replaces the default.",
+)  # fmt: skip
+@_sidecar_options
+@click.option(
+    "--resync", default=settings.RESYNC, show_default=True, metavar="DURATION",
+    envvar="BYFAHRER_RESYNC", help="How often to look at everything, in case an event was lost.",
+)  # fmt: skip
+@click.pass_obj
+def run(
+    docker_host: str,
+    allow_image: tuple[str, ...],
+    only_label: tuple[str, ...],
+    sidecar_user: str,
+    sidecar_memory: str,
+    resync: str,
+) -> None:
+    """
+    Serve this engine until stopped.
+
+    Containers that already run get their sidecars at once; an engine that is away is waited for. Stopping leaves the
+    sidecars running.
+
+    \b
+    Examples:
+      byfahrer run
+      byfahrer run --allow-image sslterm --allow-image 'registry.example.com/tls/*'
+      byfahrer run --only-label com.docker.compose.project=shop
+      docker run -d -v /var/run/docker.sock:/var/run/docker.sock byfahrer
+    """
+    policy = settings.policy(
+        allow_image=allow_image,
+        only_label=only_label,
+        sidecar_user=sidecar_user,
+        sidecar_memory=sidecar_memory,
+        own_id=settings.own_container(_proc()),
+    )
+    chosen = settings.Settings(policy=policy, resync=settings.resync(resync))
+    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ))
+    anyio.run(daemon.run, engine, chosen)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="A list of objects instead of a table.")
+@click.option(
+    "--allow-image", multiple=True, default=settings.ALLOW_IMAGES, metavar="PATTERN", envvar="BYFAHRER_ALLOW_IMAGE",
+    help="As the daemon has it, to tell whom it refuses.",
+)  # fmt: skip
+@_only_label
+@click.pass_obj
+def ps(docker_host: str, *, as_json: bool, allow_image: tuple[str, ...], only_label: tuple[str, ...]) -> None:
+    """
+    List targets and their sidecars; those without one, with the reason.
+
+    \b
+    Examples:
+      byfahrer ps
+      byfahrer ps --json | jq -r '.[] | select(.state != "running") | .target'
+    """
+    policy = settings.policy(allow_image=allow_image, only_label=only_label)
+    found = _ask(docker_host, lambda engine: status.rows(engine, policy))
+    if as_json:
+        click.echo(json.dumps([row.as_json() for row in found], indent=2))
+    else:
+        click.echo(status.table(found, time.time()))
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--image", metavar="IMAGE", help="The sidecar's image.  [default: sslterm, unless NAME has labels]")
+@click.option(
+    "--set", "chosen", multiple=True, metavar="SETTING=VALUE", help="A setting, as the label byfahrer.SETTING would."
+)
+@_sidecar_options
+@click.pass_obj
+def inject(
+    docker_host: str,
+    name: str,
+    image: str | None,
+    chosen: tuple[str, ...],
+    only_label: tuple[str, ...],
+    sidecar_user: str,
+    sidecar_memory: str,
+) -> None:
+    """
+    Give the running container NAME a sidecar by hand, labels or not.
+
+    A byfahrer that runs keeps it there until NAME stops.
+
+    \b
+    Examples:
+      byfahrer inject www
+      byfahrer inject db --set mode=tcp --set frontend=:6380 --set backend=:6379
+    """
+    policy = settings.policy(only_label=only_label, sidecar_user=sidecar_user, sidecar_memory=sidecar_memory)
+    values = dict(_setting(text) for text in chosen)
+
+    async def act(engine: DockerEngine) -> Container:
+        own = not image and not values and await manual.labelled(engine, name)
+        wish = {} if own else labels.wish_by_hand(image or "sslterm", values)
+        return await manual.inject(engine, policy, name, wish)
+
+    sidecar = _ask(docker_host, act)
+    front, back = labels.addresses(sidecar.env)
+    click.echo(f"{sidecar.name} runs in the network of {name}: {front} -> {back}")
+
+
+@cli.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "everything", is_flag=True, help="Every sidecar on this engine that byfahrer made.")
+@_only_label
+@click.pass_obj
+def eject(docker_host: str, names: tuple[str, ...], *, everything: bool, only_label: tuple[str, ...]) -> None:
+    """
+    Remove the sidecars of the containers NAME, after requests under way.
+
+    \b
+    Examples:
+      byfahrer eject www
+      byfahrer eject --all
+    """
+    if everything == bool(names):
+        raise click.UsageError("name the containers, or give --all")
+    policy = settings.policy(only_label=only_label)
+
+    async def act(engine: DockerEngine) -> list[manual.Ejected]:
+        if everything:
+            return await manual.eject_all(engine, policy)
+        return [each for name in names for each in await manual.eject(engine, name)]
+
+    gone = _ask(docker_host, act)
+    for each in gone:
+        click.echo(f"{each.sidecar} removed")
+        if each.asked_for:
+            click.echo(f"{each.target} asks for it by label: a byfahrer that runs puts it back", err=True)
+    if everything and not gone:
+        click.echo("no sidecars here")
+
+
+def main() -> NoReturn:
+    """Run, and turn whatever happens into an exit code and at most one line."""
+    try:
+        code = cli.main(prog_name="byfahrer", standalone_mode=False) or 0
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "byfahrer"
+        code = _complain(2, f"{error.format_message().rstrip('.')} (see {command} --help)")
+    except (settings.SettingError, AddressError) as error:
+        code = _complain(2, str(error))
+    except (EngineError, PassingError, UnmetError, manual.ManualError) as error:
+        code = _complain(1, str(error))
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 1
+    _exit(code)
+
+
+def _ask(docker_host: str, question: Callable[[DockerEngine], Awaitable[T]]) -> T:
+    """Ask the engine something once."""
+    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ))
+
+    async def ask() -> T:
+        await engine.connect()
+        return await question(engine)
+
+    try:
+        return anyio.run(ask)
+    except BaseExceptionGroup as group:
+        # Tasks side by side fail in groups; the first failure says it all.
+        raise _first(group) from group
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise settings.SettingError(f"--set={text!r}: expected setting=value, such as frontend=:443")
+    return name, value
+
+
+def _proc() -> dict[str, str]:
+    found = {}
+    for name in ("cgroup", "mountinfo"):
+        with suppress(OSError):
+            found[name] = Path("/proc/self", name).read_text()
+    return found
+
+
+def _complain(code: int, text: str) -> int:
+    click.echo(f"byfahrer: {text}", err=True)
+    return code
+
+
+def _exit(code: int) -> NoReturn:
+    """Exit now. A thread that waits for a hung engine would keep the interpreter alive until its timeout."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -1,0 +1,177 @@
+"""
+The adapter: the docker SDK's blocking calls as typed async methods.
+
+Each call takes a worker thread of our own limiter, so that nothing else in the program can starve it, and the ping has
+one to itself: it must come through when all others hang. Calls are abandoned when their task is cancelled; their thread
+ends with the read timeout at the latest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any, TypeVar, cast
+
+from anyio import CapacityLimiter, to_thread
+from docker import APIClient
+from docker.types import Mount as DockerMount
+
+from byfahrer.engine import convert
+from byfahrer.engine.address import EngineAddress, mapped
+from byfahrer.engine.errors import ConflictError, NotFoundError, RejectedError, UnreachableError
+from byfahrer.engine.events import ThreadedEvents
+from byfahrer.engine.interface import EngineInfo, EventStream
+from byfahrer.model import Container, Mount, SidecarSpec, Summary
+
+T = TypeVar("T")
+
+CALL_TIMEOUT = 30
+"""Seconds. A start takes 0.1 s on an idle engine, some seconds with fifty at once."""
+PING_TIMEOUT = 5
+"""Seconds. What does not answer a ping by then hangs."""
+CALLS = 16
+"""At a time: twice the keys that are worked on at once, since looking takes two."""
+_SWARM_UNAVAILABLE = (406, 503)
+"""What a node answers that is no manager, or a manager without a leader; 406 up to engine 1.13."""
+
+
+class DockerEngine:
+    """A Docker Engine over its socket."""
+
+    def __init__(self, address: EngineAddress, *, call_timeout: int = CALL_TIMEOUT) -> None:
+        self._address = address
+        self._call_timeout = call_timeout
+        self._client: APIClient | None = None
+        self._pinger: APIClient | None = None
+        self._calls = CapacityLimiter(CALLS)
+        self._pings = CapacityLimiter(1)
+        self._connects = CapacityLimiter(2)
+
+    @property
+    def where(self) -> str:
+        return self._address.host
+
+    async def connect(self) -> EngineInfo:
+        return await self._thread(self._connect, self._connects)
+
+    async def ping(self) -> None:
+        def ping() -> None:
+            if self._pinger is None:
+                raise UnreachableError(f"not connected to the engine at {self.where}")
+            self._pinger.ping()
+
+        await self._thread(ping, self._pings)
+
+    @asynccontextmanager
+    async def events(self, since: str) -> AsyncIterator[EventStream]:
+        client = await self._thread(partial(self._session, self._version), self._connects)
+        try:
+            async with ThreadedEvents(client, since, self.where) as stream:
+                yield stream
+        finally:
+            client.close()
+
+    async def containers(self, label: str | None = None) -> list[Summary]:
+        filters = {"label": [label]} if label else {}
+        found = await self._call(lambda client: client.containers(all=True, filters=filters))
+        return [convert.summary(each) for each in found]
+
+    async def inspect(self, name: str) -> Container:
+        return convert.container(await self._call(lambda client: client.inspect_container(name)))
+
+    async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:
+        def create(client: APIClient) -> str:
+            mounts = [
+                DockerMount(
+                    m.destination, m.source, type=cast("Any", m.kind), read_only=True, no_copy=m.kind == "volume"
+                )
+                for m in spec.mounts
+            ]
+            host_config = client.create_host_config(**convert.host_arguments(target_id, spec), mounts=mounts)
+            made = client.create_container(
+                spec.image, name=name, host_config=host_config, **convert.container_arguments(spec, labels)
+            )
+            return str(made["Id"])
+
+        return await self._call(create)
+
+    async def start(self, container_id: str) -> None:
+        await self._call(lambda client: client.start(container_id))
+
+    async def restart(self, container_id: str) -> None:
+        await self._call(lambda client: client.restart(container_id, timeout=0))
+
+    async def stop(self, container_id: str, grace: int) -> None:
+        await self._call(lambda client: client.stop(container_id, timeout=grace))
+
+    async def remove(self, container_id: str) -> None:
+        # Gone, or "removal … is already in progress".
+        with suppress(NotFoundError, ConflictError):
+            await self._call(lambda client: client.remove_container(container_id, force=True, v=True))
+
+    async def rename(self, container_id: str, name: str) -> None:
+        await self._call(lambda client: client.rename(container_id, name))
+
+    async def last_words(self, container_id: str) -> str:
+        log = await self._call(lambda client: client.logs(container_id, stdout=True, stderr=True, tail=1))
+        return " ".join(log.decode(errors="replace").split())[:300]
+
+    async def service_labels(self, service_id: str) -> Mapping[str, str] | None:
+        def read(client: APIClient) -> Mapping[str, str]:
+            service: dict[str, Any] = client.inspect_service(service_id)  # type: ignore[no-untyped-call]
+            return service["Spec"].get("Labels") or {}
+
+        try:
+            return await self._call(read)
+        except NotFoundError:
+            return None
+        except RejectedError as error:
+            if error.status not in _SWARM_UNAVAILABLE:
+                raise
+            info = await self._call(lambda client: client.info())
+            if convert.engine_info(info, "").role == "manager":
+                raise  # a manager that has lost the others: what it cannot read is not "no labels"
+            return {}
+
+    def _connect(self) -> EngineInfo:
+        client = self._session(self._address.api_version)
+        info = convert.engine_info(client.info(), client.api_version)
+        self._client = client
+        self._pinger = self._session(client.api_version, PING_TIMEOUT)
+        return info
+
+    def _session(self, version: str, timeout: int | None = None) -> APIClient:
+        client = APIClient(
+            base_url=self._address.host,
+            version=version,
+            timeout=timeout or self._call_timeout,
+            tls=self._address.tls or False,
+            max_pool_size=CALLS,
+        )
+        # Proxies and ~/.netrc are looked up for every request otherwise; a socket has neither.
+        client.trust_env = not self._address.host.startswith("unix:")
+        return client
+
+    @property
+    def _version(self) -> str:
+        return self._client.api_version if self._client else self._address.api_version
+
+    async def _call(self, function: Callable[[APIClient], T]) -> T:
+        client = self._client
+        if client is None:
+            raise UnreachableError(f"not connected to the engine at {self.where}")
+        return await self._thread(partial(function, client), self._calls)
+
+    async def _thread(self, function: Callable[[], T], limiter: CapacityLimiter) -> T:
+        def run() -> T:
+            with mapped(self.where):
+                return function()
+
+        return await to_thread.run_sync(run, limiter=limiter, abandon_on_cancel=True)
+
+
+def _mount(mount: Mount) -> DockerMount:
+    # no_copy: a new volume must not be filled from the sidecar's image.
+    kind = cast("Any", mount.kind)
+    return DockerMount(mount.destination, mount.source, type=kind, read_only=True, no_copy=kind == "volume")

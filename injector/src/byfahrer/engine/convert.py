@@ -1,0 +1,118 @@
+"""The engine's JSON as our data, and our spec as the engine's arguments. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from byfahrer.engine.interface import EngineInfo, Event
+from byfahrer.model import Container, Mount, SidecarSpec, Status, Summary
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+_OURS = ("SSLTERM_", "GOSSLTERM_", "LOG_LEVEL=")
+
+PROBE_INTERVAL = 120 * 10**9
+"""Nanoseconds, before the first probe too: each is a process start and three events on the engine."""
+
+
+def nanoseconds(text: str | None) -> int:
+    """An RFC 3339 time as nanoseconds since 1970; 0 for the engine's `never` (year 1) and for none."""
+    found = _TIME.fullmatch(text or "")
+    if found is None or found[1].startswith("0001"):
+        return 0
+    zone = "+00:00" if found[3] == "Z" else found[3]
+    seconds = int(datetime.fromisoformat(found[1] + zone).astimezone(UTC).timestamp())
+    return seconds * 10**9 + int((found[2] or "0").ljust(9, "0"))
+
+
+def engine_info(info: Mapping[str, Any], api_version: str) -> EngineInfo:
+    swarm = info.get("Swarm") or {}
+    active = swarm.get("LocalNodeState") == "active"
+    now = nanoseconds(info.get("SystemTime"))
+    return EngineInfo(
+        name=info.get("Name") or "unnamed",
+        version=info.get("ServerVersion") or "unknown",
+        api_version=api_version,
+        role=("manager" if swarm.get("ControlAvailable") else "worker") if active else "none",
+        now=f"{now // 10**9}.{now % 10**9:09}",
+    )
+
+
+def event(raw: Mapping[str, Any]) -> Event | None:
+    """None for what is no event that we know."""
+    actor = raw.get("Actor") or {}
+    kind, action, ident = raw.get("Type"), raw.get("Action"), actor.get("ID")
+    if not (isinstance(kind, str) and isinstance(action, str) and isinstance(ident, str) and ident):
+        return None
+    return Event(kind=kind, action=action, id=ident, labels=actor.get("Attributes") or {})
+
+
+def summary(raw: Mapping[str, Any]) -> Summary:
+    # Links give a container several names; its own has one slash only.
+    names = sorted(raw.get("Names") or [], key=lambda name: (name.count("/"), name))
+    return Summary(
+        id=raw["Id"],
+        name=names[0].lstrip("/") if names else raw["Id"][:12],
+        status=Status(raw.get("State") or "unknown"),
+        labels=raw.get("Labels") or {},
+    )
+
+
+def container(raw: Mapping[str, Any]) -> Container:
+    state, config = raw.get("State") or {}, raw.get("Config") or {}
+    return Container(
+        id=raw["Id"],
+        name=(raw.get("Name") or raw["Id"][:12]).lstrip("/"),
+        image=config.get("Image") or raw.get("Image") or "",
+        status=Status(state.get("Status") or "unknown"),
+        labels=config.get("Labels") or {},
+        pid=state.get("Pid") or 0,
+        started_at=nanoseconds(state.get("StartedAt")),
+        finished_at=nanoseconds(state.get("FinishedAt")),
+        exit_code=state.get("ExitCode") or 0,
+        network_mode=(raw.get("HostConfig") or {}).get("NetworkMode") or "default",
+        mounts=tuple(_mount(each) for each in raw.get("Mounts") or []),
+        env=dict(line.split("=", 1) for line in config.get("Env") or [] if line.startswith(_OURS) and "=" in line),
+    )
+
+
+def _mount(raw: Mapping[str, Any]) -> Mount:
+    kind = raw.get("Type") or "bind"
+    source = raw.get("Name") if kind == "volume" else raw.get("Source")
+    return Mount(kind=kind, source=source or "", destination=raw.get("Destination") or "")
+
+
+def host_arguments(target_id: str, spec: SidecarSpec) -> dict[str, Any]:
+    """
+    How a sidecar is confined.
+
+    No ports, host name, DNS or hosts: the engine refuses them beside a container's network, and the target's hold.
+    No sysctl: it would change the target's namespace for good. No capability: any user may bind low ports there.
+    """
+    return {
+        # The full ID: a name could be another container's by the time of the start.
+        "network_mode": f"container:{target_id}",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "pids_limit": spec.pids,
+        "mem_limit": spec.memory,
+        "init": False,
+        # The engine gives up after one try while the target is down, and knows no order after a reboot (moby#50326).
+        "restart_policy": {"Name": "no"},
+    }
+
+
+def container_arguments(spec: SidecarSpec, labels: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "environment": dict(spec.env),
+        "labels": dict(labels),
+        "user": spec.user,
+        "stop_timeout": spec.stop_timeout,
+        # Without a test, the image's own one stays.
+        "healthcheck": {"interval": PROBE_INTERVAL},
+        # ~/.docker/config.json may hold proxies for containers: a sidecar calls nobody.
+        "use_config_proxy": False,
+    }

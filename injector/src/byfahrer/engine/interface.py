@@ -1,0 +1,100 @@
+"""What the rest of the program asks of an engine; the tests' engine in memory implements the same."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from byfahrer.model import Container, SidecarSpec, Summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """Who answered."""
+
+    name: str
+    version: str
+    api_version: str
+    role: str
+    """In a Swarm: `manager` or `worker`; `none` outside of one."""
+    now: str
+    """The engine's clock, in the form that `events` takes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something happened to a container or service: a hint where to look, never what to believe."""
+
+    kind: str
+    """`container` or `service`."""
+    action: str
+    id: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Gap(enum.Enum):
+    """Events came faster than they were taken, and some are lost."""
+
+    GAP = "gap"
+
+
+class EventStream(Protocol):
+    """Live events. The iteration ends when the stream does, for whatever reason: that is always a loss."""
+
+    def __aiter__(self) -> AsyncIterator[Event | Gap]: ...
+
+    def close(self) -> None:
+        """End it; from any thread."""
+
+
+class Engine(Protocol):
+    """One Docker Engine. Every method may raise UnreachableError and RejectedError."""
+
+    @property
+    def where(self) -> str:
+        """Its address, for messages."""
+
+    async def connect(self) -> EngineInfo:
+        """Agree on the API's version; to be called first, and again after the engine was lost."""
+
+    async def ping(self) -> None:
+        """Return when the engine answered, within seconds."""
+
+    def events(self, since: str) -> AbstractAsyncContextManager[EventStream]:
+        """Subscribe; whoever lists after entering this misses nothing."""
+
+    async def containers(self, label: str | None = None) -> list[Summary]:
+        """All containers in any state, or those with the label `key` or `key=value`."""
+
+    async def inspect(self, name: str) -> Container:
+        """A container by ID or name, or NotFoundError."""
+
+    async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:
+        """
+        A sidecar's new ID. NotFoundError: its image is not there. ConflictError: the name is taken.
+
+        That the target is there and runs is found out by `start` only.
+        """
+
+    async def start(self, container_id: str) -> None:
+        """ConflictError or NotFoundError, if its target does not run or is gone; starting twice is no error."""
+
+    async def restart(self, container_id: str) -> None:
+        """At once, without a grace period."""
+
+    async def stop(self, container_id: str, grace: int) -> None:
+        """Ask it to end, and end it after so many seconds."""
+
+    async def remove(self, container_id: str) -> None:
+        """In any state; removing what is gone or going is no error."""
+
+    async def rename(self, container_id: str, name: str) -> None: ...
+
+    async def last_words(self, container_id: str) -> str:
+        """The last line of its log, or nothing."""
+
+    async def service_labels(self, service_id: str) -> Mapping[str, str] | None:
+        """Labels of a Swarm service, none where this node is no manager; None if the service is gone."""

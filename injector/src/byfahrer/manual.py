@@ -1,0 +1,133 @@
+"""
+What people do by hand beside a running injector, or without one: `byfahrer inject` and `eject`.
+
+It goes the way the daemon goes, and leaves its wish on the sidecar: a daemon that runs, or comes later, keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import anyio
+
+from byfahrer import labels
+from byfahrer.engine.errors import ConflictError, NotFoundError
+from byfahrer.engine.interface import Engine
+from byfahrer.model import Container, Status, Summary
+from byfahrer.plan import Policy, fits, plan
+from byfahrer.reconcile.observe import observe
+from byfahrer.reconcile.reconciler import DRAIN, Reconciler
+
+SETTLED = 1.0
+"""Seconds that a sidecar has to find out that it cannot work; it exits within half of that where it cannot."""
+
+
+class ManualError(Exception):
+    """What was asked for cannot be done; `str()` is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ejected:
+    """A sidecar that is gone."""
+
+    sidecar: str
+    target: str
+    asked_for: bool
+    """Whether the target's labels ask for it, so that a running daemon puts it back."""
+
+
+async def inject(engine: Engine, policy: Policy, name: str, wish: Mapping[str, str]) -> Container:
+    """
+    The sidecar of the container `name`, running.
+
+    `wish` holds labels as they could stand on the target. It may be empty where the target carries its own.
+    """
+    target = await _target(engine, name)
+    carried = await observe(engine, target.id)
+    own = labels.PROXY_IMAGE in labels.collect(target.labels, carried.service_labels)
+    if own and wish:
+        raise ManualError(f"'{name}' says by its own labels what sidecar it gets: leave out --image and --set")
+    if not own and not wish:
+        raise ManualError(f"'{name}' has no label {labels.SHORT}{labels.PROXY_IMAGE}: say which with --image")
+    if not target.alive:
+        raise ManualError(f"'{name}' does not run ({target.status}): start it first")
+    todo = plan(await observe(engine, target.id, wish), policy)
+    if todo.problems:
+        raise ManualError("; ".join(map(str, todo.problems)))
+    if not policy.covers({**carried.service_labels, **target.labels}):
+        raise ManualError(f"'{name}' is not among the containers that --only-label selects")
+    await Reconciler(engine, policy).reconcile(target.id, wish)
+    return await _settled(engine, target)
+
+
+async def labelled(engine: Engine, name: str) -> bool:
+    """Whether the container `name` says itself what sidecar it gets."""
+    observed = await observe(engine, (await _target(engine, name)).id)
+    carried = observed.target.labels if observed.target else {}
+    return labels.PROXY_IMAGE in labels.collect(carried, observed.service_labels)
+
+
+async def eject(engine: Engine, name: str) -> list[Ejected]:
+    """Remove the sidecar of the container `name`, which may be the sidecar's own name too."""
+    found = await _find(engine, name)
+    target_id = labels.target_of(found.labels) or found.id
+    ours = await engine.containers(f"{labels.TARGET}={target_id}")
+    if not ours:
+        raise ManualError(f"'{name}' has no sidecar of ours")
+    return await _eject(engine, ours)
+
+
+async def eject_all(engine: Engine, policy: Policy) -> list[Ejected]:
+    """Remove every sidecar that is ours, and nothing else."""
+    return await _eject(engine, [each for each in await engine.containers(labels.TARGET) if policy.covers(each.labels)])
+
+
+async def _eject(engine: Engine, sidecars: list[Summary]) -> list[Ejected]:
+    gone: list[Ejected] = []
+
+    async def remove(sidecar: Summary) -> None:
+        target_id = sidecar.labels[labels.TARGET]
+        observed = await observe(engine, target_id)
+        target = observed.target
+        with suppress(NotFoundError, ConflictError):  # it goes anyway
+            await engine.stop(sidecar.id, DRAIN)
+        await engine.remove(sidecar.id)
+        name = target.name if target else sidecar.labels.get(labels.TARGET_NAME, target_id[:12])
+        found = labels.collect(target.labels, observed.service_labels) if target and target.alive else {}
+        gone.append(Ejected(sidecar.name, name, labels.PROXY_IMAGE in found))
+
+    async with anyio.create_task_group() as tasks:
+        for each in sidecars:
+            tasks.start_soon(remove, each)
+    return sorted(gone, key=lambda each: each.sidecar)
+
+
+async def _settled(engine: Engine, target: Container) -> Container:
+    """The sidecar, once it has run for a moment; its last words, if it has not."""
+    for _ in range(10):
+        await anyio.sleep(SETTLED / 10)
+        sidecars = (await observe(engine, target.id)).sidecars
+        if not sidecars or sidecars[0].status is Status.EXITED:
+            break
+    for sidecar in sidecars:
+        if fits(sidecar, target):
+            return sidecar
+        words = await engine.last_words(sidecar.id)
+        raise ManualError(f"'{sidecar.name}' exited with code {sidecar.exit_code}{f': {words}' if words else ''}")
+    raise ManualError(f"the sidecar of '{target.name}' was removed again: does a byfahrer run that does not know it?")
+
+
+async def _target(engine: Engine, name: str) -> Container:
+    found = await _find(engine, name)
+    if labels.target_of(found.labels):
+        raise ManualError(f"'{name}' is a sidecar itself; name its target")
+    return found
+
+
+async def _find(engine: Engine, name: str) -> Container:
+    try:
+        return await engine.inspect(name)
+    except NotFoundError:
+        raise ManualError(f"there is no container '{name}' on the engine at {engine.where}") from None

@@ -1,0 +1,184 @@
+"""
+What the injector talks about: containers as they were seen, the sidecar that is wanted, and what to do about it.
+
+Frozen data only: no I/O, no label names, no policy. Times are the engine's, in nanoseconds since 1970, 0 for never.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+SPEC_REVISION = 1
+"""To be raised when the engine adapter makes another container from the same spec: every sidecar is then renewed."""
+
+
+class Status(enum.StrEnum):
+    """`State.Status` of the engine. `Running` is no substitute: it is true in a crash loop, without a process."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Status:  # noqa: ARG003 - a status that a newer engine invents
+        return cls.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A volume or a folder of the host in a container."""
+
+    kind: str
+    """`bind`, `volume`, `tmpfs`, …"""
+    source: str
+    """Volume name, or path on the host."""
+    destination: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A container as a list shows it: enough to know whom to look at, not what to do."""
+
+    id: str
+    name: str
+    status: Status
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """One container as it was when the engine was asked."""
+
+    id: str
+    name: str
+    image: str
+    status: Status
+    labels: Mapping[str, str] = field(default_factory=dict)
+    pid: int = 0
+    started_at: int = 0
+    finished_at: int = 0
+    exit_code: int = 0
+    network_mode: str = "default"
+    mounts: tuple[Mount, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Only what a sidecar's settings are read from; the rest may be secret and is never kept."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a namespace to join. A paused container has one."""
+        return self.status in (Status.RUNNING, Status.PAUSED) and self.pid > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SidecarSpec:
+    """Everything that decides what a sidecar's container is, except whom it joins."""
+
+    image: str
+    env: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    """Mounted read-only."""
+    user: str
+    memory: int
+    """Bytes."""
+    pids: int = 64
+    """sslterm has a process, a worker or two, and short-lived children that make certificates."""
+    stop_timeout: int = 10
+    """Seconds that `docker stop` grants: longer than the sidecar's own drain."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Labels beside those that every sidecar has. They change nothing about what it does."""
+
+    @property
+    def digest(self) -> str:
+        """
+        Changes with every field but the labels; the same in every process and Python.
+
+        Two injectors that select targets differently mark their sidecars differently: they must not renew each other's.
+        """
+        fields = asdict(self)
+        del fields["labels"]
+        text = json.dumps([SPEC_REVISION, fields], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a target has no sidecar, or not the one it asks for: one line that says what would be right."""
+
+    target: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"'{self.target}': {self.text}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """All that is known of one target at one moment."""
+
+    target_id: str
+    target: Container | None
+    """None: there is no such container any more."""
+    service_labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the target's Swarm service, as far as this node can read them."""
+    service_gone: bool = False
+    """Whether its service was removed: the task finishes what it is at, and ends by itself."""
+    sidecars: tuple[Container, ...] = ()
+    """Every container that says it is a sidecar of this target, in any state."""
+    by_hand: Mapping[str, str] = field(default_factory=dict)
+    """Labels that the operator wants to stand for those the target does not carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inject:
+    """Create a sidecar and start it."""
+
+    name: str
+    target: Container
+    spec: SidecarSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a sidecar that exists."""
+
+    sidecar: Container
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Restart a running sidecar at once: it then joins the target's present namespace."""
+
+    sidecar: Container
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove a sidecar, whatever its state."""
+
+    sidecar: Container
+    why: str
+    drain: bool = False
+    """Whether someone may still be talking through it."""
+
+
+Action = Inject | Start | Restart | Remove
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, in this order, and what stands in the way of more."""
+
+    actions: tuple[Action, ...] = ()
+    problems: tuple[Problem, ...] = ()

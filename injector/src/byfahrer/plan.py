@@ -1,0 +1,201 @@
+"""
+What must be done so that one target has the one sidecar that it asks for. Pure, total, deterministic.
+
+`plan` looks at the present only: it knows no event and no history. Carrying out its actions and planning again gives
+nothing to do, whatever the state was before; so it may be asked at any time, as often as one likes, by two injectors at
+once, and after anything went wrong half way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from byfahrer import labels
+from byfahrer.allow import ImagePattern
+from byfahrer.model import (
+    Action,
+    Container,
+    Inject,
+    Observed,
+    Plan,
+    Problem,
+    Remove,
+    Restart,
+    SidecarSpec,
+    Start,
+    Status,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the operator decided; a label cannot change it."""
+
+    allow_images: tuple[ImagePattern, ...]
+    only_labels: tuple[tuple[str, str | None], ...] = ()
+    """Serve only targets that carry all of these; None for any value."""
+    sidecar_user: str
+    sidecar_memory: int
+    """Bytes."""
+    own_id: str = ""
+    """The container that this program runs in, if it does."""
+
+    def covers(self, carried: Mapping[str, str]) -> bool:
+        """Whether something with these labels is ours to look after."""
+        return all(key in carried and (value is None or carried[key] == value) for key, value in self.only_labels)
+
+    def marks(self, carried: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """The labels a sidecar takes over, so that it is covered too once its target is gone."""
+        return tuple(sorted((key, carried[key]) for key, _ in self.only_labels if key in carried))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What one target is to have: a sidecar, or none, and why."""
+
+    spec: SidecarSpec | None = None
+    problems: tuple[Problem, ...] = ()
+    by_hand: bool = False
+    """Whether it is the sidecar itself that carries the wish: then no other one will do."""
+    without: str = ""
+    """The reason for which a sidecar that exists has to go."""
+
+
+def plan(observed: Observed, policy: Policy) -> Plan:
+    """Actions that bring one target to what it asks for, and the problems that keep it from that."""
+    target = observed.target
+    alive = target is not None and target.alive
+    if alive and not _covered(observed, policy):
+        return Plan()
+    if target is not None and alive and observed.service_gone and not labels.collect(target.labels):
+        return Plan()  # what it asked for cannot be read any more, and its last requests come through its sidecar
+    ours = own_sidecars(observed, policy)
+    wish = _wish(observed, policy)
+    if wish.spec is None or target is None:
+        return Plan(tuple(Remove(s, wish.without, alive) for s in sorted(ours, key=_by_id)), wish.problems)
+    return Plan(_towards(wish.spec, target, ours, by_hand=wish.by_hand), wish.problems)
+
+
+def own_sidecars(observed: Observed, policy: Policy) -> tuple[Container, ...]:
+    """The target's sidecars that are this injector's to look after."""
+    # Of a dead target the service's labels are not known, of a gone one nothing: the marks on the sidecar say it then.
+    covered = _covered(observed, policy)
+    return tuple(
+        sidecar
+        for sidecar in observed.sidecars
+        # The engine is removing it already: it counts as gone.
+        if sidecar.status is not Status.REMOVING and (covered or policy.covers(sidecar.labels))
+    )
+
+
+def sidecar_name(target: Container) -> str:
+    return f"{target.name}-proxy"
+
+
+def fits(sidecar: Container, target: Container) -> bool:
+    """
+    Whether a sidecar runs in the target's present namespace.
+
+    Nothing tells a sidecar that its target restarted: it runs on in the old namespace, and only its age shows it.
+    """
+    return sidecar.status is Status.RUNNING and sidecar.started_at >= target.started_at
+
+
+def _covered(observed: Observed, policy: Policy) -> bool:
+    target = observed.target
+    return target is not None and policy.covers({**observed.service_labels, **target.labels})
+
+
+def _by_id(container: Container) -> str:
+    return container.id
+
+
+def _towards(
+    spec: SidecarSpec, target: Container, sidecars: tuple[Container, ...], *, by_hand: bool
+) -> tuple[Action, ...]:
+    """From the sidecars there are to exactly one that runs, has the spec, and sits in the right namespace."""
+
+    def usable(sidecar: Container) -> bool:
+        return (
+            sidecar.status in (Status.RUNNING, Status.PAUSED, Status.CREATED, Status.EXITED)
+            and sidecar.labels.get(labels.SPEC) == spec.digest
+            and (not by_hand or bool(labels.wish_of(sidecar)))
+        )
+
+    def worth(sidecar: Container) -> tuple[bool, bool, str]:
+        return (not fits(sidecar, target), sidecar.status is not Status.RUNNING, sidecar.id)
+
+    same = sorted(filter(usable, sidecars), key=worth)
+    keep = same[0] if same else None
+    # Removed first: the name and the port can be held once only.
+    actions: list[Action] = []
+    for sidecar in sorted(sidecars, key=_by_id):
+        if sidecar is not keep:
+            why = "there is another" if sidecar in same else "what is asked for has changed"
+            actions.append(Remove(sidecar, why, drain=fits(sidecar, target)))
+    if keep is None:
+        actions.append(Inject(sidecar_name(target), target, spec))
+    elif keep.status in (Status.CREATED, Status.EXITED):
+        actions.append(Start(keep))
+    elif not fits(keep, target):
+        actions.append(Restart(keep))
+    return tuple(actions)
+
+
+def _wish(observed: Observed, policy: Policy) -> _Wish:
+    target = observed.target
+    if target is None:
+        return _Wish(without="its target is gone")
+    if not target.alive:
+        return _Wish(without="its target does not run")
+    if labels.TARGET in target.labels or target.id == policy.own_id:
+        return _Wish(without="its target is no target")
+    found, by_hand = labels.collect(target.labels, observed.service_labels), False
+    extra = policy.marks({**observed.service_labels, **target.labels})
+    try:
+        if labels.PROXY_IMAGE not in found:
+            # A sidecar made by hand carries what it is to be; several of them take two operators at the same moment.
+            carried = [w for s in sorted(observed.sidecars, key=_by_id) if (w := labels.wish_of(s))]
+            for wish in [observed.by_hand, *carried]:
+                if wish:
+                    found, by_hand = labels.collect(wish), True
+                    extra = tuple(sorted({**dict(extra), **wish, labels.MANUAL: "true"}.items()))
+                    break
+        if not labels.asks(found):
+            return _Wish(without="it is not asked for any more")
+    except labels.LabelError as error:
+        return _refused(target, [str(error)])
+
+    texts = _unfit(target)
+    spec = labels.sidecar_spec(
+        found, target.mounts, user=policy.sidecar_user, memory=policy.sidecar_memory, labels=extra
+    )
+    if isinstance(spec, list):
+        texts += [str(error) for error in spec]
+    # By hand means: by the operator, who may run any image anyway.
+    elif not by_hand and not any(pattern.allows(spec.image) for pattern in policy.allow_images):
+        allowed = ", ".join(map(str, policy.allow_images)) or "none"
+        label = found[labels.PROXY_IMAGE].label
+        texts.append(f"{label}={spec.image!r}: expected an allowed image (--allow-image): {allowed}")
+    if texts or isinstance(spec, list):
+        return _refused(target, texts)
+    return _Wish(spec, by_hand=by_hand)
+
+
+def _refused(target: Container, texts: list[str]) -> _Wish:
+    return _Wish(problems=tuple(Problem(target.name, text) for text in texts), without="its target is refused")
+
+
+def _unfit(target: Container) -> list[str]:
+    """Networks that a sidecar must not or cannot share."""
+    mode = target.network_mode
+    advice = "expected a bridge, overlay or other network of its own"
+    if mode == "host":
+        return [f"--network host: {advice}; a sidecar there would bind ports of the host itself"]
+    if mode == "none":
+        return [f"--network none: {advice}; nobody could reach a sidecar there"]
+    if mode.startswith("container:"):
+        owner = mode.removeprefix("container:")[:12]
+        return [f"--network container:{owner}: {advice}; put the labels on the container that owns the namespace"]
+    return []

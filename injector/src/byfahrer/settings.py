@@ -1,0 +1,103 @@
+"""The daemon's settings: built by the command line, read by the composition root and nobody else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from byfahrer.allow import ImagePattern
+from byfahrer.plan import Policy
+from sslterm.settings import SIDECAR_UID, parse_duration
+
+ALLOW_IMAGES = ("sslterm*", "gosslterm*", "qnib/gosslterm*")
+SIDECAR_USER = f"{SIDECAR_UID}:{SIDECAR_UID}"
+SIDECAR_MEMORY = "256m"
+"""Several times what a busy sidecar takes (15 MB, and up to 128 KiB for each direction of a connection)."""
+RESYNC = "30s"
+"""How long a lost event can hide."""
+
+_USER = re.compile(r"[a-z0-9_][a-z0-9_.-]*(:[a-z0-9_][a-z0-9_.-]*)?")
+_SIZE = re.compile(r"(\d{1,9})([kmg]?)b?", re.IGNORECASE)
+
+
+class SettingError(ValueError):
+    """A setting that cannot be used: `str()` is one line that names it and says what it accepts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one injector does."""
+
+    policy: Policy
+    resync: float
+    """Seconds between full looks at the engine."""
+    workers: int = 8
+    """Targets at a time; each start is a tenth of a second of work for the engine."""
+
+
+def policy(
+    *,
+    allow_image: tuple[str, ...] = ALLOW_IMAGES,
+    only_label: tuple[str, ...] = (),
+    sidecar_user: str = SIDECAR_USER,
+    sidecar_memory: str = SIDECAR_MEMORY,
+    own_id: str = "",
+) -> Policy:
+    """The operator's decisions, from what they wrote; lists may also be written with commas. SettingError."""
+    if not _USER.fullmatch(sidecar_user):
+        raise SettingError(f"--sidecar-user={sidecar_user!r}: expected user or user:group, as numbers or names")
+    return Policy(
+        allow_images=tuple(ImagePattern(text) for text in _parts(allow_image)),
+        only_labels=tuple(_constraint(text) for text in _parts(only_label)),
+        sidecar_user=sidecar_user,
+        sidecar_memory=_memory(sidecar_memory),
+        own_id=own_id,
+    )
+
+
+def resync(text: str) -> float:
+    """Seconds between full looks; SettingError."""
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 3600:
+        raise SettingError(f"--resync={text!r}: expected a duration from 1s to 1h, such as 30s")
+    return seconds
+
+
+def own_container(files: Mapping[str, str]) -> str:
+    """
+    The container that this program runs in, by the contents of `/proc/self/cgroup` and `/proc/self/mountinfo`, or "".
+
+    The control group is asked first: with another container's network, the mounted host name is that one's.
+    """
+    for name, pattern in (
+        ("cgroup", r"[/-]([0-9a-f]{64})(?:\.scope)?\s*$"),
+        ("mountinfo", r"/containers/([0-9a-f]{64})/hostname\s"),
+    ):
+        found = re.search(pattern, files.get(name, ""), re.MULTILINE)
+        if found:
+            return found[1]
+    return ""
+
+
+def _parts(texts: tuple[str, ...]) -> list[str]:
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+
+
+def _constraint(text: str) -> tuple[str, str | None]:
+    key, equals, value = text.partition("=")
+    if not key:
+        raise SettingError(f"--only-label={text!r}: expected key=value, or key for any value")
+    return key, value if equals else None
+
+
+def _memory(text: str) -> int:
+    found = _SIZE.fullmatch(text)
+    size = int(found[1]) * 1024 ** " kmg".index(found[2].lower() or " ") if found else 0
+    # Less than 32 MiB, and the interpreter is killed before it can say why.
+    if size < 32 * 1024**2:
+        raise SettingError(f"--sidecar-memory={text!r}: expected a size of at least 32m, such as 128m or 1g")
+    return size

@@ -1,0 +1,115 @@
+"""What `byfahrer ps` shows: every target that has a sidecar or should have one, and why it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import zip_longest
+from typing import Any
+
+import anyio
+
+from byfahrer import labels
+from byfahrer.engine.interface import Engine
+from byfahrer.model import Container, Inject, Observed, Status
+from byfahrer.plan import Policy, fits, own_sidecars, plan
+from byfahrer.reconcile import resync
+from byfahrer.reconcile.observe import observe
+
+HEADINGS = ("TARGET", "SIDECAR", "STATE", "FRONTEND -> BACKEND", "SINCE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One target and its sidecar."""
+
+    target: str
+    target_id: str
+    sidecar: str = ""
+    sidecar_id: str = ""
+    image: str = ""
+    state: str
+    """`running`, `refused`, `missing`, `orphan`, `stale` (its target has restarted), or the engine's word for it."""
+    frontend: str = ""
+    backend: str = ""
+    since: int = 0
+    """Nanoseconds since 1970."""
+    manual: bool = False
+    problems: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        when = datetime.fromtimestamp(self.since / 1e9, UTC).isoformat(timespec="seconds")
+        return asdict(self) | {"since": when if self.since else None}
+
+    def cells(self, now: float) -> tuple[str, ...]:
+        first = (self.target, self.sidecar or "-")
+        if self.problems:
+            return (*first, f"{self.state}: {'; '.join(self.problems)}")
+        addresses = f"{self.frontend} -> {self.backend}" if self.frontend else "-"
+        return (*first, self.state, addresses, _ago(now - self.since / 1e9) if self.since else "-")
+
+
+async def rows(engine: Engine, policy: Policy) -> list[Row]:
+    """Everything there is to show now, by target."""
+    observed: list[Observed] = []
+
+    async def look(target_id: str) -> None:
+        observed.append(await observe(engine, target_id))
+
+    async with anyio.create_task_group() as tasks:
+        for target_id in resync.targets(await engine.containers()):
+            tasks.start_soon(look, target_id)
+    found = [row for each in observed for row in rows_of(each, policy)]
+    return sorted(found, key=lambda row: (row.target, row.target_id, row.sidecar))
+
+
+def rows_of(observed: Observed, policy: Policy) -> Iterator[Row]:
+    """The rows of one target; none if it neither has nor wants a sidecar."""
+    target = observed.target
+    todo = plan(observed, policy)
+    problems = tuple(problem.text for problem in todo.problems)
+    for sidecar in own_sidecars(observed, policy):
+        front, back = labels.addresses(sidecar.env)
+        yield Row(
+            target=target.name if target else sidecar.labels.get(labels.TARGET_NAME, ""),
+            target_id=observed.target_id,
+            sidecar=sidecar.name,
+            sidecar_id=sidecar.id,
+            image=sidecar.image,
+            state=_state(sidecar, target),
+            frontend=front,
+            backend=back,
+            since=sidecar.started_at if sidecar.status is Status.RUNNING else sidecar.finished_at,
+            manual=bool(labels.wish_of(sidecar)),
+            problems=problems,
+        )
+    if target is not None and not observed.sidecars:
+        if problems:
+            yield Row(target=target.name, target_id=target.id, state="refused", problems=problems)
+        elif any(isinstance(action, Inject) for action in todo.actions):
+            yield Row(target=target.name, target_id=target.id, state="missing")
+
+
+def table(found: Iterable[Row], now: float) -> str:
+    """Aligned columns. The last cell of a line may be a sentence, and makes no column wider."""
+    lines = [HEADINGS, *(row.cells(now) for row in found)]
+    columns = zip_longest(*(line[:-1] for line in lines), fillvalue="")
+    widths = [max(map(len, column)) for column in columns]
+    padded = ([cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=False)] for line in lines)
+    return "\n".join("  ".join([*cells, line[-1]]) for cells, line in zip(padded, lines, strict=True))
+
+
+def _state(sidecar: Container, target: Container | None) -> str:
+    if target is None or not target.alive:
+        return "orphan"
+    if sidecar.status is Status.RUNNING:
+        return "running" if fits(sidecar, target) else "stale"
+    return f"exited ({sidecar.exit_code})" if sidecar.status is Status.EXITED else str(sidecar.status)
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{int(seconds / size)}{unit} ago"
+    return f"{max(0, int(seconds))}s ago"

@@ -1,0 +1,43 @@
+"""Each test has containers of its own on the real engine, and leaves none."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.engine import Lab, NoEngineError, reach
+from lab.injector import Injector
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """A client of the engine; without one, every test here fails."""
+    try:
+        api = reach()
+    except NoEngineError as error:
+        pytest.fail(str(error), pytrace=False)
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def lab(engine):
+    """This test's part of the engine."""
+    made = Lab(engine)
+    yield made
+    made.clean()
+
+
+@pytest.fixture
+def injector(lab):
+    """Starts `byfahrer run` for this test's containers; stopped before they are removed."""
+    running = []
+
+    def start(*options, **more):
+        running.append(Injector(lab.scope, *options, **more))
+        return running[-1]
+
+    yield start
+    for each in running:
+        if not each.ended:
+            each.stop()
+        print(*each.lines, sep="\n")  # shown where a test fails

@@ -1,0 +1,148 @@
+"""Whatever is asked wrongly gives one clear line that says what would be right, and everyone else is served."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lab.injector import byfahrer
+
+
+@pytest.fixture
+def www(lab):
+    """A target that must be served all the same."""
+    return lab.run("good")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"host": {"network_mode": "host"}}, "--network host: expected a bridge, overlay or other network of its own"),
+        ({"host": {"network_mode": "none"}}, "--network none: expected a bridge, overlay or other network of its own"),
+        ({"labels": {"byfahrer.mode": "sctp"}}, "byfahrer.mode='sctp': expected http or tcp"),
+        ({"labels": {"byfahrer.frontend": "443"}}, "byfahrer.frontend='443': expected host:port, :port"),
+        ({"labels": {"byfahrer.frontent": ":443"}}, "there is no such label; did you mean byfahrer.frontend?"),
+        ({"labels": {"byfahrer.backend": ":8081"}}, "byfahrer.backend=':8081': expected another port than frontend"),
+        ({"labels": {"byfahrer.proxy-image": "evil.com/sslterm"}}, "expected an allowed image (--allow-image): "),
+        ({"labels": {"byfahrer.enable": "perhaps"}}, "byfahrer.enable='perhaps': expected true or false"),
+        ({"labels": {"org.qnib.gosslterm.ssl.volume.from": "true"}}, "expected a path in a volume or bind mount"),
+    ],
+)  # fmt: skip
+def test_a_target_that_cannot_be_served_is_named_once(lab, injector, www, wrong, says):
+    daemon = injector("--resync", "1").is_ready()
+    bad = lab.run("bad", "debian:trixie-slim", command=["sleep", "1000"], **wrong)
+    line = daemon.says(says)
+    after = lab.run("after")
+    lab.becomes_served(www)
+    lab.becomes_served(after)
+
+    assert f"ERROR   '{lab.mark}-bad': " in line
+    assert len(daemon.saying(says)) == 1
+    assert lab.sidecars(bad) == []
+    shown = byfahrer("ps", "--only-label", lab.scope).out
+    assert [row for row in shown.splitlines() if "refused: " in row and f"{lab.mark}-bad" in row and says in row]
+
+
+def test_a_target_in_another_containers_network_is_refused(lab, injector, www):
+    daemon = injector().is_ready()
+    joined = lab.run(
+        "joined", "debian:trixie-slim", command=["sleep", "1000"], host={"network_mode": f"container:{www}"}
+    )
+    daemon.says(f"'{lab.mark}-joined': --network container:{www[:12]}: expected")
+
+    lab.becomes_served(www)
+    assert lab.sidecars(joined) == []
+
+
+def test_an_image_that_is_not_there_is_named_and_used_as_soon_as_it_is(lab, injector, www):
+    image = f"sslterm-{lab.mark}"
+    daemon = injector().is_ready()
+    late = lab.run("late", labels={"byfahrer.proxy-image": image})
+    daemon.says(f"'{lab.mark}-late': image '{image}' is not on this engine: build or pull it (docker pull {image})")
+    lab.becomes_served(www)
+    assert lab.sidecars(late) == []
+
+    lab.api.tag("sslterm", image)
+    try:
+        lab.becomes_served(late, 60)
+        assert len(daemon.saying("is not on this engine")) <= 8  # once as an error, and each try at debug level
+        assert len([line for line in daemon.saying("is not on this engine") if "ERROR" in line]) == 1
+    finally:
+        lab.clean()
+        lab.api.remove_image(image)
+
+
+def test_a_name_that_somebody_else_has_is_named_and_used_as_soon_as_it_is_free(lab, injector, www):
+    stranger = lab.run("late-proxy", asks=False)
+    daemon = injector().is_ready()
+    late = lab.run("late")
+    daemon.says(f"the name '{lab.mark}-late-proxy' is taken by container {stranger[:12]}, which is not ours")
+    lab.becomes_served(www)
+    lab.remove(stranger)
+    lab.becomes_served(late, 60)
+
+
+def test_a_port_that_is_taken_is_told_in_the_sidecars_own_words_and_tried_again(lab, injector, www):
+    daemon = injector().is_ready()
+    busy = lab.run("busy", environment={"HTTPCHECK_ADDR": "0.0.0.0:8081"})
+    line = daemon.says(f"Proxy container '{lab.mark}-busy-proxy' exited with code")
+    lab.becomes_served(www)
+
+    assert "its last words: " in line
+    assert "8081" in line
+    assert lab.status(busy) == "running"
+    assert len(lab.sidecars(busy)) == 1
+
+
+class TestCommandLine:
+    @pytest.mark.parametrize(
+        ("arguments", "env", "code", "says"),
+        [
+            (["run", "--nonsense"], {}, 2, "No such option"),
+            (["nonsense"], {}, 2, "No such command"),
+            (["run", "--sidecar-memory", "1"], {}, 2, "--sidecar-memory='1': expected a size of at least 32m"),
+            (["run", "--sidecar-user", "a b"], {}, 2, "--sidecar-user='a b': expected user or user:group"),
+            (["run", "--only-label", "=x"], {}, 2, "--only-label='=x': expected key=value"),
+            (["run", "--resync", "0"], {}, 2, "--resync='0': expected a duration from 1s to 1h"),
+            (["--docker-host", "ftp://x", "run"], {}, 2, "DOCKER_HOST='ftp://x': expected unix:///path, tcp://host:port"),
+            (["run"], {"DOCKER_HOST": "tcp://127.0.0.1:1", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/none"}, 2,
+             "DOCKER_CERT_PATH='/none': expected a folder with cert.pem"),
+            (["run"], {"BYFAHRER_RESYNC": "soon"}, 2, "--resync='soon': expected a duration from 1s to 1h"),
+            (["--log-level", "loud", "run"], {}, 2, "loud"),
+            (["ps"], {"DOCKER_HOST": "unix:///none.sock"}, 1, "no engine at unix:///none.sock: start Docker"),
+            (["ps"], {"DOCKER_HOST": "tcp://127.0.0.1:1"}, 1, "nobody listens at tcp://127.0.0.1:1"),
+            (["inject", "no-such-container"], {}, 1, "there is no container 'no-such-container' on the engine at"),
+            (["inject", "x", "--set", "y"], {}, 2, "--set='y': expected setting=value"),
+            (["eject", "no-such-container"], {}, 1, "there is no container 'no-such-container' on the engine at"),
+            (["eject"], {}, 2, "name the containers, or give --all"),
+        ],
+    )  # fmt: skip
+    def test_one_line_and_the_right_code(self, engine, arguments, env, code, says):
+        done = byfahrer(*arguments, env=env)
+
+        assert (done.code, done.out) == (code, "")
+        assert done.err.startswith("byfahrer: ")
+        assert done.err.count("\n") == 1
+        assert says in done.err
+
+    def test_without_permission_it_says_whom_to_run_as(self, engine, tmp_path):
+        """As a user who may not use the socket; modes mean nothing to root."""
+        tmp_path.chmod(0o755)
+        script = (
+            "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); sys.argv = ['byfahrer', 'ps'];"
+            "from byfahrer.cli import main; main()"
+        )
+        if os.getuid() != 0:
+            pytest.fail("this test gives up its privileges, and has none: run the tests as root")
+        # The modules must be readable to that user: imported before, by root.
+        loaded = "import byfahrer.cli, docker, encodings.idna; " + script
+        done = subprocess.run((sys.executable, "-c", loaded), capture_output=True, text=True, check=False, timeout=30)
+
+        assert done.returncode == 1
+        assert done.stderr == (
+            "byfahrer: no permission to use the engine at unix:///var/run/docker.sock: "
+            "run as root, or as a member of the socket's group (docker)\n"
+        )

@@ -1,0 +1,171 @@
+"""
+The real Docker Engine for tests: containers that carry the test's mark and are removed by id at its end.
+
+Nothing is ever skipped for want of an engine: `reach` fails with what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import ssl
+import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import docker
+from docker.errors import APIError, DockerException, NotFound
+
+from lab.waiting import wait_until
+
+IMAGES = ("sslterm", "httpcheck")
+
+
+class NoEngineError(Exception):
+    """There is no engine to test against; `str()` says what to do."""
+
+
+def reach():
+    """A client of the engine, with the images that tests need on it."""
+    try:
+        api = docker.APIClient(base_url=os.environ.get("DOCKER_HOST"), version="auto", timeout=60)
+    except DockerException as error:
+        raise NoEngineError(f"no Docker Engine answers, and these tests need one: run `make test` ({error})") from error
+    for image in IMAGES:
+        try:
+            api.inspect_image(image)
+        except NotFound:
+            api.close()
+            raise NoEngineError(f"the image {image} is not on the engine: run `make images`") from None
+    return api
+
+
+def fetch(address, path="/pi/20", port=8081):
+    """Status and body over HTTPS, whatever the certificate; None if nobody serves it."""
+    context = ssl._create_unverified_context()
+    connection = http.client.HTTPSConnection(address, port, timeout=5, context=context)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+@dataclass
+class Lab:
+    """One test's part of the engine."""
+
+    api: docker.APIClient
+    mark: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
+    """Names start with it, and it is the value of the label `byfahrer-test`."""
+    strangers: list[str] = field(default_factory=list)
+
+    @property
+    def scope(self):
+        """For `--only-label`: several tests, or a demo, may run on one engine."""
+        return f"byfahrer-test={self.mark}"
+
+    def run(self, name="www", image="httpcheck", *, labels=None, asks=True, start=True, host=None, **options):
+        """A container of this test; by default one that asks for a sidecar."""
+        marked = {"byfahrer-test": self.mark, **({"byfahrer.proxy-image": "sslterm"} if asks else {}), **(labels or {})}
+        made = self.api.create_container(
+            image, name=f"{self.mark}-{name}", labels=marked,
+            host_config=self.api.create_host_config(**(host or {})), **options,
+        )  # fmt: skip
+        if start:
+            self.api.start(made["Id"])
+        return made["Id"]
+
+    def look(self, container_id):
+        """What inspect says; None if it is gone."""
+        try:
+            return self.api.inspect_container(container_id)
+        except NotFound:
+            return None
+
+    def status(self, container_id):
+        found = self.look(container_id)
+        return found["State"]["Status"] if found else "gone"
+
+    def address(self, container_id):
+        networks = self.api.inspect_container(container_id)["NetworkSettings"]["Networks"]
+        return next(each["IPAddress"] for each in networks.values() if each["IPAddress"])
+
+    def sidecars(self, target_id=None):
+        """Inspected sidecars of a target, or of all of this test."""
+        wanted = f"byfahrer.target={target_id}" if target_id else "byfahrer.target"
+        listed = self.api.containers(all=True, filters={"label": [wanted]})
+        mine = [each for each in listed if target_id or each["Labels"].get("byfahrer-test") == self.mark]
+        return [found for each in mine if (found := self.look(each["Id"]))]
+
+    def namespace(self, container_id):
+        """Of a running container's network. The numbers are used again: compare running ones only."""
+        pid = self.api.inspect_container(container_id)["State"]["Pid"]
+        try:
+            return str(Path(f"/proc/{pid}/ns/net").readlink()) if pid else None
+        except FileNotFoundError:
+            return None
+
+    def served(self, target_id):
+        """Whether exactly one sidecar runs, in the target's present namespace, and answers HTTPS through it."""
+        found = self.sidecars(target_id)
+        if len(found) != 1 or found[0]["State"]["Status"] != "running":
+            return False
+        try:
+            together = self.namespace(found[0]["Id"]) == self.namespace(target_id)
+            answer = fetch(self.address(target_id)) if together else None
+        except (NotFound, StopIteration):
+            return False
+        return answer is not None and answer[0] == http.HTTPStatus.OK
+
+    def becomes_served(self, target_id, seconds=20.0):
+        wait_until(lambda: self.served(target_id), seconds)
+
+    def is_left_alone(self, target_id=None, seconds=10.0):
+        """Wait until no sidecar is left, of a target or of all."""
+        wait_until(lambda: not self.sidecars(target_id), seconds)
+
+    def remove(self, container_id):
+        with contextlib.suppress(NotFound):
+            self.api.remove_container(container_id, force=True, v=True)
+
+    def clean(self):
+        """Remove what carries the mark, by id, until nothing new comes."""
+        for _ in range(100):
+            mine = self.api.containers(all=True, filters={"label": [f"byfahrer-test={self.mark}"]})
+            named = self.api.containers(all=True, filters={"name": [f"^/{self.mark}-"]})
+            left = {each["Id"] for each in [*mine, *named]} | {i for i in self.strangers if self.look(i)}
+            if not left:
+                return
+            for container_id in left:
+                with contextlib.suppress(APIError):
+                    self.remove(container_id)
+            time.sleep(0.05)
+        raise AssertionError(f"left behind: {left}")
+
+
+@contextmanager
+def swarm(api=None):
+    """The engine as the manager of a Swarm of one; left again only if it was in none before."""
+    client = api or docker.APIClient(base_url=os.environ.get("DOCKER_HOST"), version="auto", timeout=60)
+    state = client.info()["Swarm"]["LocalNodeState"]
+    networks = {each["Name"] for each in client.networks()}
+    if state == "inactive":
+        client.init_swarm(advertise_addr="127.0.0.1", listen_addr="127.0.0.1:2377")
+    try:
+        yield client
+    finally:
+        if state == "inactive":
+            client.leave_swarm(force=True)
+            for each in client.networks(names=["docker_gwbridge"]):
+                if each["Name"] not in networks:
+                    with contextlib.suppress(APIError):
+                        client.remove_network(each["Id"])
+        if api is None:
+            client.close()

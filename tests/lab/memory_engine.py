@@ -1,0 +1,237 @@
+"""
+An engine in memory with the real adapter's interface: what tests of the injector do to containers, and what it sees.
+
+It behaves as the real one was measured: a sidecar survives its target in a namespace that is gone, a failed start
+leaves a container behind, and events may be lost. Time is a counter, so that nothing depends on a clock.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import anyio
+
+from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError
+from byfahrer.engine.interface import EngineInfo, Event
+from byfahrer.model import Container, Status, Summary
+
+
+@dataclass
+class Stream:
+    """One subscriber's events."""
+
+    waiting: list[Event] = field(default_factory=list)
+    ended: bool = False
+    changed: anyio.Event = field(default_factory=anyio.Event)
+
+    def close(self):
+        self.ended = True
+        self.changed.set()
+
+    async def __aiter__(self):
+        while True:
+            self.changed = anyio.Event()
+            while self.waiting:
+                yield self.waiting.pop(0)
+            if self.ended:
+                return
+            await self.changed.wait()
+
+
+class MemoryEngine:
+    """Containers as they are, and everything that can happen to them."""
+
+    where = "memory"
+
+    def __init__(self, images=("sslterm",)):
+        self.all: dict[str, Container] = {}
+        self.namespaces: dict[str, tuple[str, int]] = {}
+        """Of each sidecar: whose namespace it sits in, and since which start of that container."""
+        self.images = set(images)
+        self.services: dict[str, dict[str, str]] = {}
+        self.deaf = False
+        """Whether events are lost."""
+        self.away = False
+        self.calls: Counter[str] = Counter()
+        self.broken: dict[str, list[EngineError]] = {}
+        """By method: what its next calls raise."""
+        self.words = ""
+        self.pings_fail = False
+        self.streams: list[Stream] = []
+        self._ids = itertools.count(1)
+        self._time = itertools.count(1)
+
+    # What happens to containers.
+
+    def run(self, name, labels=None, **fields):
+        container = Container(
+            id=f"{next(self._ids):064x}", name=name, image="app", labels=labels or {}, status=Status.CREATED, **fields
+        )
+        self.all[container.id] = container
+        self.up(container.id)
+        return container.id
+
+    def up(self, key):
+        self._set(key, status=Status.RUNNING, pid=100, started_at=self._now())
+        self._emit("start", key)
+
+    def down(self, key, status=Status.EXITED, code=0):
+        self._set(key, status=status, pid=0, finished_at=self._now(), exit_code=code)
+        self._emit("die", key)
+
+    def bounce(self, key):
+        """As docker restart."""
+        self.down(key)
+        self.up(key)
+
+    def loop(self, key):
+        """Between two tries of its restart policy."""
+        self.down(key, Status.RESTARTING)
+
+    def pause(self, key):
+        self._set(key, status=Status.PAUSED)
+        self._emit("pause", key)
+
+    def delete(self, key):
+        if self.all[key].alive:
+            self.down(key)
+        self._emit("destroy", key)
+        del self.all[key]
+
+    # What can be asserted.
+
+    def sidecars(self, target_id):
+        return [c for c in self.all.values() if c.labels.get("byfahrer.target") == target_id]
+
+    def served(self, target_id):
+        """Whether exactly one sidecar runs, in the namespace that the target has now."""
+        mine = self.sidecars(target_id)
+        here = (target_id, self.all[target_id].started_at)
+        return len(mine) == 1 and mine[0].status is Status.RUNNING and self.namespaces[mine[0].id] == here
+
+    # The interface.
+
+    async def connect(self):
+        self._called("connect")
+        return EngineInfo(name="memory", version="1", api_version="1.41", role="none", now="0")
+
+    async def ping(self):
+        self._called("ping")
+        if self.pings_fail:
+            raise UnreachableError("no answer")
+
+    @asynccontextmanager
+    async def events(self, since):
+        self._called("events")
+        stream = Stream()
+        self.streams.append(stream)
+        try:
+            yield stream
+        finally:
+            self.streams.remove(stream)
+
+    async def containers(self, label=None):
+        self._called("containers")
+        await anyio.lowlevel.checkpoint()
+        key, _, value = (label or "").partition("=")
+        return [
+            Summary(id=c.id, name=c.name, status=c.status, labels=c.labels)
+            for c in self.all.values()
+            if not key or (key in c.labels and value in ("", c.labels[key]))
+        ]
+
+    async def inspect(self, name):
+        self._called("inspect")
+        await anyio.lowlevel.checkpoint()
+        return self._find(name)
+
+    async def create(self, name, target_id, spec, labels):
+        self._called("create")
+        await anyio.lowlevel.checkpoint()
+        if spec.image not in self.images:
+            raise NotFoundError(f"No such image: {spec.image}")
+        if any(c.name == name for c in self.all.values()):
+            raise ConflictError("name in use")
+        container = Container(
+            id=f"{next(self._ids):064x}", name=name, image=spec.image, labels=dict(labels), status=Status.CREATED,
+            network_mode=f"container:{target_id}", mounts=spec.mounts, env=dict(spec.env),
+        )  # fmt: skip
+        self.all[container.id] = container
+        return container.id
+
+    async def start(self, container_id):
+        self._called("start")
+        await anyio.lowlevel.checkpoint()
+        if self._find(container_id).status is not Status.RUNNING:
+            self._join(container_id)
+
+    async def restart(self, container_id):
+        self._called("restart")
+        await anyio.lowlevel.checkpoint()
+        self._find(container_id)
+        self.down(container_id)
+        self._join(container_id)
+
+    async def stop(self, container_id, grace):
+        self._called("stop")
+        await anyio.lowlevel.checkpoint()
+        if self._find(container_id).status is Status.RUNNING:
+            self.down(container_id)
+
+    async def remove(self, container_id):
+        self._called("remove")
+        await anyio.lowlevel.checkpoint()
+        if container_id in self.all and self.all[container_id].status is not Status.REMOVING:
+            self.delete(container_id)
+
+    async def rename(self, container_id, name):
+        self._called("rename")
+        if any(c.name == name for c in self.all.values()):
+            raise ConflictError("name in use")
+        self._set(container_id, name=name)
+
+    async def last_words(self, container_id):
+        self._called("last_words")
+        return self.words
+
+    async def service_labels(self, service_id):
+        self._called("service_labels")
+        return self.services.get(service_id)
+
+    def _find(self, name):
+        for container in self.all.values():
+            if name in (container.id, container.name):
+                return container
+        raise NotFoundError(f"No such container: {name}")
+
+    def _join(self, key):
+        target_id = self.all[key].network_mode.removeprefix("container:")
+        if target_id not in self.all:
+            raise NotFoundError(f"No such container: {target_id}")
+        if not self.all[target_id].alive:
+            raise ConflictError("cannot join network of a non running container")
+        self.namespaces[key] = (target_id, self.all[target_id].started_at)
+        self.up(key)
+
+    def _called(self, method):
+        self.calls[method] += 1
+        if self.away:
+            raise UnreachableError("no engine at memory")
+        if self.broken.get(method):
+            raise self.broken[method].pop(0)
+
+    def _set(self, key, **fields):
+        self.all[key] = replace(self.all[key], **fields)
+
+    def _now(self):
+        return next(self._time) * 1_000_000
+
+    def _emit(self, action, key):
+        if self.deaf:
+            return
+        for stream in self.streams:
+            stream.waiting.append(Event(kind="container", action=action, id=key, labels=self.all[key].labels))
+            stream.changed.set()

@@ -1,0 +1,170 @@
+"""Where the engine is, and what people are told when it is not there."""
+
+import errno
+import gc
+import socket
+import ssl
+import threading
+
+import anyio
+import pytest
+import requests
+from docker.errors import APIError, DockerException, NotFound
+
+from byfahrer.engine.address import EngineAddress, mapped
+from byfahrer.engine.client import DockerEngine
+from byfahrer.engine.errors import (
+    AddressError,
+    ConflictError,
+    EngineError,
+    NotFoundError,
+    RejectedError,
+    UnreachableError,
+)
+
+
+def told(error):
+    """What `error`, raised by the SDK, is told as."""
+    with pytest.raises(EngineError) as caught, mapped("unix:///s"):
+        raise error
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def answer(status, text="why"):
+    response = requests.Response()
+    response.status_code = status
+    return APIError("x", response=response, explanation=text)
+
+
+class TestAddress:
+    def test_a_flag_wins_over_the_environment_and_that_over_the_default(self):
+        environ = {"DOCKER_HOST": "tcp://h:1", "DOCKER_API_VERSION": "1.40"}
+
+        assert EngineAddress.resolve("unix:///f", environ).host == "unix:///f"
+        assert EngineAddress.resolve("", environ) == EngineAddress("tcp://h:1", None, "1.40")
+        assert EngineAddress.resolve("", {"DOCKER_HOST": ""}) == EngineAddress(
+            "unix:///var/run/docker.sock", None, "auto"
+        )
+
+    @pytest.mark.parametrize("host", ["foo", "foo://x", "ssh://h", "npipe:////./pipe/x", "tcp://h:port"])
+    def test_nonsense_is_named(self, host):
+        with pytest.raises(AddressError, match=r"DOCKER_HOST=.*: expected unix:///path"):
+            EngineAddress.resolve("", {"DOCKER_HOST": host})
+
+    def test_tls_needs_its_files(self, tmp_path):
+        environ = {"DOCKER_HOST": "tcp://h:2376", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tmp_path)}
+        with pytest.raises(AddressError, match=r"DOCKER_CERT_PATH=.*: expected a folder with cert.pem"):
+            EngineAddress.resolve("", environ)
+        for name in ("cert.pem", "key.pem", "ca.pem"):
+            (tmp_path / name).touch()
+
+        tls = EngineAddress.resolve("", environ).tls
+        assert (tls.verify, tls.ca_cert) == (True, str(tmp_path / "ca.pem"))
+        assert EngineAddress.resolve("", environ | {"DOCKER_TLS_VERIFY": ""}).tls.verify is False
+
+    def test_a_socket_needs_no_tls(self):
+        environ = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/nowhere"}
+
+        assert EngineAddress.resolve("unix:///s", environ).tls is None
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("status", "kind"),
+        [(404, NotFoundError), (409, ConflictError), (400, RejectedError), (500, RejectedError), (503, RejectedError)],
+    )
+    def test_what_the_engine_said_no_to_goes_by_its_status(self, status, kind):
+        assert type(told(answer(status))) is kind
+
+    def test_a_no_keeps_its_status_and_its_reason_in_one_line(self):
+        error = told(answer(500, "two\nlines"))
+
+        assert (error.status, error.message) == (500, "two lines")
+
+    @pytest.mark.parametrize(
+        ("number", "says"),
+        [
+            (errno.EACCES, "no permission to use the engine at unix:///s"),
+            (errno.ENOENT, "no engine at unix:///s"),
+            (errno.ECONNREFUSED, "nobody listens at unix:///s"),
+            (errno.EHOSTUNREACH, "the engine at unix:///s cannot be reached"),
+        ],
+    )
+    def test_the_cause_is_found_wherever_the_libraries_hide_it(self, number, says):
+        cause = OSError(number, "text that may change")
+        in_arguments = requests.ConnectionError(("Connection aborted.", cause))
+        wrapped = DockerException("Error while fetching server API version")
+        wrapped.__cause__ = in_arguments
+
+        for error in (cause, in_arguments, wrapped):
+            found = told(error)
+            assert type(found) is UnreachableError
+            assert str(found).startswith(says)
+
+    def test_time_and_tls_are_named(self):
+        assert "no answer in time" in str(told(requests.ReadTimeout("x")))
+        assert "TLS with the engine" in str(told(requests.exceptions.SSLError(ssl.SSLError(1, "bad"))))
+
+    def test_our_own_errors_and_bugs_pass(self):
+        with pytest.raises(ConflictError), mapped("x"):
+            raise ConflictError("mine")
+        with pytest.raises(ZeroDivisionError), mapped("x"):
+            raise ZeroDivisionError
+
+    def test_not_found_of_any_kind_is_not_found(self):
+        response = requests.Response()
+        response.status_code = 404
+
+        assert type(told(NotFound("x", response=response))) is NotFoundError
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+class TestRealSockets:
+    @pytest.fixture(autouse=True)
+    def _collect(self):
+        """The SDK forgets a socket that does not connect: it goes here, where that is no error."""
+        yield
+        gc.collect()
+
+    def test_a_socket_that_is_not_there(self, tmp_path):
+        engine = DockerEngine(EngineAddress(f"unix://{tmp_path}/none.sock"))
+        with pytest.raises(UnreachableError, match="no engine at"):
+            anyio.run(engine.connect)
+
+    def test_a_socket_on_which_nobody_listens(self, tmp_path):
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(tmp_path / "dead.sock"))
+        engine = DockerEngine(EngineAddress(f"unix://{tmp_path}/dead.sock"))
+        with pytest.raises(UnreachableError, match="nobody listens at"):
+            anyio.run(engine.connect)
+
+    def test_an_engine_that_hangs_is_given_up(self, tmp_path):
+        with socket.socket(socket.AF_UNIX) as mute:
+            mute.bind(str(tmp_path / "mute.sock"))
+            mute.listen()
+            engine = DockerEngine(EngineAddress(f"unix://{tmp_path}/mute.sock"), call_timeout=1)
+            with pytest.raises(UnreachableError, match="no answer in time"):
+                anyio.run(engine.connect)
+
+    def test_something_that_is_no_engine(self, tmp_path):
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(tmp_path / "other.sock"))
+            other.listen()
+
+            def talk():
+                peer, _ = other.accept()
+                peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+                peer.close()
+
+            thread = threading.Thread(target=talk)
+            thread.start()
+            engine = DockerEngine(EngineAddress(f"unix://{tmp_path}/other.sock"), call_timeout=2)
+            with pytest.raises(UnreachableError, match="cannot be reached"):
+                anyio.run(engine.connect)
+            thread.join()
+
+    def test_nothing_is_asked_before_it_is_connected(self):
+        engine = DockerEngine(EngineAddress())
+        with pytest.raises(UnreachableError, match="not connected"):
+            anyio.run(engine.containers)

@@ -1,0 +1,131 @@
+"""The engine's JSON becomes our data; anything may be missing in it."""
+
+import pytest
+
+from byfahrer.engine import convert
+from byfahrer.model import Mount, SidecarSpec, Status
+
+RAW = {
+    "Id": "a" * 64,
+    "Name": "/www",
+    "State": {
+        "Status": "running", "Running": True, "Pid": 7, "ExitCode": 0,
+        "StartedAt": "2026-11-22T23:03:05.262698356Z", "FinishedAt": "0001-01-01T00:00:00Z",
+    },
+    "Image": "sha256:1",
+    "Config": {
+        "Image": "httpcheck",
+        "Labels": {"a": "b"},
+        "Env": ["SSLTERM_MODE=tcp", "PASSWORD=secret", "LOG_LEVEL=info"],
+    },
+    "HostConfig": {"NetworkMode": "default"},
+    "Mounts": [
+        {"Type": "volume", "Name": "certs", "Source": "/var/lib/docker/volumes/certs/_data", "Destination": "/opt/ssl"},
+        {"Type": "bind", "Source": "/srv", "Destination": "/data"},
+        {"Type": "tmpfs", "Destination": "/tmp"},
+    ],
+}  # fmt: skip
+
+
+def test_a_container_is_what_the_engine_says_of_it():
+    made = convert.container(RAW)
+
+    assert (made.id, made.name, made.image, made.labels) == ("a" * 64, "www", "httpcheck", {"a": "b"})
+    assert (made.status, made.pid, made.alive) == (Status.RUNNING, 7, True)
+    assert (made.started_at % 10**9, made.finished_at) == (262698356, 0)
+    assert made.mounts == (
+        Mount(kind="volume", source="certs", destination="/opt/ssl"),
+        Mount(kind="bind", source="/srv", destination="/data"),
+        Mount(kind="tmpfs", source="", destination="/tmp"),
+    )
+
+
+def test_of_the_environment_only_a_sidecars_settings_are_kept():
+    assert convert.container(RAW).env == {"SSLTERM_MODE": "tcp", "LOG_LEVEL": "info"}
+    assert "secret" not in repr(convert.container(RAW))
+
+
+def test_what_is_missing_has_a_harmless_value():
+    made = convert.container({"Id": "a" * 64})
+
+    assert (made.name, made.status, made.alive) == ("a" * 12, Status.UNKNOWN, False)
+
+
+def test_a_status_of_a_future_engine_is_unknown():
+    assert convert.container(RAW | {"State": {"Status": "hibernating"}}).status is Status.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1970-01-01T00:00:01Z", 10**9),
+        ("1970-01-01T00:00:00.5Z", 5 * 10**8),
+        ("1970-01-01T01:00:00.000000001+01:00", 1),
+        ("0001-01-01T00:00:00Z", 0),
+        ("", 0),
+        (None, 0),
+        ("yesterday", 0),
+    ],
+)
+def test_times_keep_their_nanoseconds(text, expected):
+    assert convert.nanoseconds(text) == expected
+
+
+def test_a_list_entry_has_its_own_name_first():
+    made = convert.summary({"Id": "a", "Names": ["/other/www", "/www"], "State": "exited", "Labels": None})
+
+    assert (made.name, made.status, made.labels) == ("www", Status.EXITED, {})
+
+
+@pytest.mark.parametrize(
+    ("swarm", "role"),
+    [
+        ({"LocalNodeState": "inactive"}, "none"),
+        ({"LocalNodeState": "active", "ControlAvailable": True}, "manager"),
+        ({"LocalNodeState": "active", "ControlAvailable": False}, "worker"),
+        (None, "none"),
+    ],
+)
+def test_the_engine_says_who_it_is(swarm, role):
+    info = {"Name": "n", "ServerVersion": "20.10", "SystemTime": "1970-01-01T00:00:02.000000003Z", "Swarm": swarm}
+    made = convert.engine_info(info, "1.41")
+
+    assert (made.name, made.version, made.api_version, made.role, made.now) == (
+        "n",
+        "20.10",
+        "1.41",
+        role,
+        "2.000000003",
+    )
+
+
+def test_events_that_are_none_are_nothing():
+    good = {"Type": "container", "Action": "start", "Actor": {"ID": "a", "Attributes": {"k": "v"}}}
+
+    assert convert.event(good).labels == {"k": "v"}
+    for bad in ({}, good | {"Actor": None}, good | {"Actor": {"ID": ""}}, good | {"Action": 1}):
+        assert convert.event(bad) is None
+
+
+def test_a_sidecar_is_confined():
+    spec = SidecarSpec(image="sslterm", env=(("A", "b"),), user="1:2", memory=5, pids=6, stop_timeout=7)
+    host = convert.host_arguments("f" * 64, spec)
+    more = convert.container_arguments(spec, {"l": "m"})
+
+    assert host == {
+        "network_mode": "container:" + "f" * 64,
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "pids_limit": 6,
+        "mem_limit": 5,
+        "init": False,
+        "restart_policy": {"Name": "no"},
+    }
+    assert (more["user"], more["environment"], more["labels"], more["stop_timeout"]) == (
+        "1:2",
+        {"A": "b"},
+        {"l": "m"},
+        7,
+    )
+    assert more["healthcheck"] == {"interval": 120 * 10**9}

@@ -1,0 +1,431 @@
+"""From any state, after any fault, one look at each target leaves exactly the sidecars that are asked for."""
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from loguru import logger
+
+from byfahrer import settings
+from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, RejectedError, UnreachableError
+from byfahrer.labels import wish_by_hand
+from byfahrer.model import Status
+from byfahrer.reconcile import resync
+from byfahrer.reconcile.reconciler import PassingError, Reconciler, UnmetError
+from lab.memory_engine import MemoryEngine
+
+pytestmark = pytest.mark.anyio
+ASKS = {"byfahrer.proxy-image": "sslterm"}
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+def said():
+    """Log lines of INFO and above."""
+    lines: list[str] = []
+    handler = logger.add(lambda text: lines.append(str(text).rstrip()), level="INFO", format="{message}")
+    yield lines
+    logger.remove(handler)
+
+
+class World:
+    """An engine in memory, a reconciler, and a clock that only tests move."""
+
+    def __init__(self, **policy):
+        self.now = 0.0
+        self.engine = MemoryEngine()
+        self.reconciler = Reconciler(self.engine, settings.policy(**policy), clock=lambda: self.now)
+
+    async def look(self, key, **more):
+        return await self.reconciler.reconcile(key, **more)
+
+    async def look_like_the_queue(self, key):
+        """One look; what it raises is told. Whether it was the last one needed."""
+        try:
+            return await self.look(key) is None
+        except Exception as error:  # noqa: BLE001 - as the queue
+            self.reconciler.failed(key, error, 1.0)
+            return False
+
+    async def settle(self):
+        """A resync, and looks as the queue would have them, until nothing asks for another."""
+        left = set(resync.targets(await self.engine.containers()))
+        for _ in range(20):
+            left = {key for key in sorted(left) if not await self.look_like_the_queue(key)}
+            if not left:
+                return
+            self.now += 60
+        raise AssertionError(f"never settled: {left}")
+
+
+async def test_a_target_gets_its_sidecar_with_three_calls_beside_the_look():
+    world = World()
+    key = world.engine.run("www", ASKS)
+
+    assert await world.look(key) is None
+    assert world.engine.served(key)
+    assert dict(world.engine.calls) == {"inspect": 1, "containers": 1, "create": 1, "start": 1}
+
+
+async def test_nothing_is_done_twice():
+    world = World()
+    key = world.engine.run("www", ASKS)
+    await world.look(key)
+    calls = world.engine.calls["create"], world.engine.calls["start"]
+    await world.look(key)
+
+    assert calls == (1, 1)
+    assert world.engine.calls["remove"] == 0
+
+
+async def test_a_restarted_target_has_the_same_sidecar_back_in_its_new_namespace():
+    world = World()
+    key = world.engine.run("www", ASKS)
+    await world.look(key)
+    (before,) = world.engine.sidecars(key)
+    world.now += 5
+    world.engine.bounce(key)
+    assert not world.engine.served(key)
+    await world.look(key)
+
+    assert world.engine.served(key)
+    assert world.engine.sidecars(key)[0].id == before.id
+
+
+async def test_the_sidecar_goes_with_its_target():
+    world = World()
+    key = world.engine.run("www", ASKS)
+    await world.look(key)
+    world.engine.delete(key)
+    await world.look(key)
+
+    assert world.engine.all == {}
+    assert not world.reconciler.tracks(key)
+
+
+async def test_a_failed_start_leaves_no_container():
+    world = World()
+    key = world.engine.run("www", ASKS)
+    world.engine.broken["start"] = [RejectedError(500, "no space left on device")]
+    with pytest.raises(UnmetError, match="'www-proxy' did not start: the engine answered 500: no space left"):
+        await world.look(key)
+
+    assert world.engine.sidecars(key) == []
+
+
+@pytest.mark.parametrize("error", [NotFoundError("No such container"), ConflictError("not running")])
+async def test_a_target_that_vanishes_between_create_and_start_is_nobodys_problem(error, said):
+    world = World()
+    key = world.engine.run("www", ASKS)
+    create = world.engine.create
+
+    async def create_and_lose(*args):
+        made = await create(*args)
+        world.engine.delete(key) if isinstance(error, NotFoundError) else world.engine.down(key)
+        return made
+
+    world.engine.create = create_and_lose
+    assert await world.look(key) is None
+
+    assert world.engine.sidecars(key) == []
+    assert said == ["Create proxy container 'www-proxy' for 'www' from sslterm"]
+
+
+async def test_an_image_that_is_not_there_is_told_once_and_used_when_it_comes(said):
+    world = World()
+    world.engine.images.clear()
+    key = world.engine.run("www", ASKS)
+    for _ in range(3):
+        assert not await world.look_like_the_queue(key)
+        world.now += 60
+    world.engine.images.add("sslterm")
+    await world.settle()
+
+    assert world.engine.served(key)
+    assert [line for line in said if not line.startswith("Create")] == [
+        "'www': image 'sslterm' is not on this engine: build or pull it (docker pull sslterm)",
+        "'www' has no problem any more",
+    ]
+
+
+async def test_a_name_that_a_stranger_has_is_told(said):
+    world = World()
+    stranger = world.engine.run("www-proxy")
+    key = world.engine.run("www", ASKS)
+    with pytest.raises(UnmetError, match=f"the name 'www-proxy' is taken by container {stranger[:12]}"):
+        await world.look(key)
+    world.engine.delete(stranger)
+    await world.settle()
+
+    assert world.engine.served(key)
+
+
+async def test_a_name_that_another_injector_has_just_used_is_no_problem():
+    world = World()
+    key = world.engine.run("www", ASKS)
+    other = Reconciler(world.engine, settings.policy())
+    listed = world.engine.containers
+
+    async def listed_too_early(label=None):
+        world.engine.containers = listed
+        found = await listed(label)
+        await other.reconcile(key)
+        return found
+
+    world.engine.containers = listed_too_early
+    with pytest.raises(PassingError):
+        await world.look(key)
+    await world.settle()
+
+    assert world.engine.served(key)
+
+
+async def test_a_newcomer_gets_the_name_of_a_renamed_target_and_each_its_own_sidecar():
+    world = World()
+    first = world.engine.run("www", ASKS)
+    await world.look(first)
+    await world.engine.rename(first, "old")
+    await world.look(first)
+    second = world.engine.run("www", ASKS)
+    await world.settle()
+
+    assert world.engine.served(first)
+    assert world.engine.served(second)
+    assert [c.name for key in (first, second) for c in world.engine.sidecars(key)] == ["old-proxy", "www-proxy"]
+
+
+async def test_a_name_that_an_orphan_has_is_free_soon():
+    world = World()
+    first = world.engine.run("www", ASKS)
+    await world.look(first)
+    world.engine.delete(first)
+    second = world.engine.run("www", ASKS)
+    await world.settle()
+
+    assert world.engine.served(second)
+    assert world.engine.sidecars(first) == []
+
+
+async def test_a_crashing_sidecar_is_started_again_ever_less_often_with_its_last_words(said):
+    world = World()
+    world.engine.words = "port 8081 is taken"
+    key = world.engine.run("www", ASKS)
+    await world.look(key)
+    tries = 1
+    for _ in range(600):
+        (mine,) = world.engine.sidecars(key)
+        if mine.status is Status.RUNNING:
+            world.engine.down(mine.id, code=1)
+        world.now += 0.1
+        if await world.look(key) is None:
+            tries += 1
+
+    assert 5 <= tries <= 8
+    assert "Proxy container 'www-proxy' exited with code 1; its last words: port 8081 is taken" in said
+
+
+async def test_a_crash_looping_target_costs_one_start_a_second_at_most():
+    world = World()
+    key = world.engine.run("www", ASKS)
+    for _ in range(100):
+        await world.look_like_the_queue(key)
+        world.engine.loop(key)
+        await world.look_like_the_queue(key)
+        world.engine.up(key)
+        world.now += 0.1
+
+    assert world.engine.calls["start"] <= 11
+    assert [c.status for c in world.engine.sidecars(key)] in ([], [Status.RUNNING])
+
+
+async def test_a_sidecar_removed_by_hand_comes_back_at_once():
+    world = World()
+    key = world.engine.run("www", ASKS)
+    await world.look(key)
+    world.now += 30
+    await world.look(key)
+    world.engine.delete(world.engine.sidecars(key)[0].id)
+
+    assert await world.look(key) is None
+    assert world.engine.served(key)
+
+
+async def test_a_problem_is_told_once_and_again_when_it_changes(said):
+    world = World()
+    key = world.engine.run("www", ASKS, network_mode="host")
+    for _ in range(3):
+        await world.look(key)
+
+    assert len(said) == 1
+    assert said[0].startswith("'www': --network host: expected")
+
+
+async def test_an_engine_that_is_away_is_not_told_for_each_target(said):
+    world = World()
+    key = world.engine.run("www", ASKS)
+    world.engine.away = True
+    with pytest.raises(UnreachableError):
+        await world.look(key)
+    world.reconciler.failed(key, UnreachableError("x"), 1)
+
+    assert said == []
+
+
+async def test_a_bug_is_told_with_its_place(said):
+    world = World()
+    world.reconciler.failed("x" * 64, ZeroDivisionError("oops"), 1)
+
+    assert "a bug of byfahrer" in said[0]
+
+
+async def test_service_labels_count_only_for_tasks_and_follow_changes():
+    world = World()
+    world.engine.services["svc"] = dict(ASKS)
+    key = world.engine.run("web.1", {"com.docker.swarm.service.id": "svc"})
+    plain = world.engine.run("plain")
+    await world.settle()
+    await world.look(plain)
+    assert world.engine.served(key)
+    assert world.engine.calls["service_labels"] == 1
+
+    world.engine.services["svc"] = {}
+    await world.look(key)
+    assert world.engine.sidecars(key) == []
+
+
+async def test_the_last_requests_of_a_removed_service_still_have_their_sidecar():
+    world = World()
+    world.engine.services["svc"] = dict(ASKS)
+    key = world.engine.run("web.1", {"com.docker.swarm.service.id": "svc"})
+    await world.look(key)
+    del world.engine.services["svc"]
+    await world.look(key)
+    assert world.engine.served(key)
+
+    world.engine.down(key)
+    await world.look(key)
+    assert world.engine.sidecars(key) == []
+
+
+async def test_a_service_whose_labels_cannot_be_read_now_keeps_its_sidecars():
+    world = World()
+    world.engine.services["svc"] = dict(ASKS)
+    key = world.engine.run("web.1", {"com.docker.swarm.service.id": "svc"})
+    await world.look(key)
+    world.engine.broken["service_labels"] = [RejectedError(503, "no leader")]
+    with pytest.raises(EngineError):
+        await world.look(key)
+
+    assert world.engine.served(key)
+
+
+async def test_a_sidecar_made_by_hand_is_kept_and_reaped_like_others():
+    world = World()
+    key = world.engine.run("db")
+    await world.look(key, by_hand=wish_by_hand("sslterm", {"mode": "tcp"}))
+    assert world.engine.served(key)
+    assert world.engine.sidecars(key)[0].env == {"SSLTERM_MODE": "tcp"}
+
+    world.now += 5
+    world.engine.bounce(key)
+    await world.settle()
+    assert world.engine.served(key)
+
+    world.engine.down(key)
+    await world.settle()
+    assert world.engine.sidecars(key) == []
+
+
+async def test_two_injectors_at_once_are_harmless():
+    world, other = World(), None
+    other = Reconciler(world.engine, settings.policy())
+    keys = [world.engine.run(f"www{n}", ASKS) for n in range(5)]
+
+    async def look(reconciler, key):
+        for _ in range(4):
+            try:
+                await reconciler.reconcile(key)
+            except (PassingError, UnmetError, EngineError):
+                world.now += 2
+
+    async with anyio.create_task_group() as tasks:
+        for key in keys:
+            tasks.start_soon(look, world.reconciler, key)
+            tasks.start_soon(look, other, key)
+    await world.settle()
+
+    assert all(world.engine.served(key) for key in keys)
+
+
+# Whatever happens.
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["run", "run", "down", "up", "bounce", "loop", "pause", "delete", "crash", "pause sidecar", "lose sidecar",
+             "look", "look", "break", "rename"]
+        ),
+        st.integers(0, 3),
+    ),
+    max_size=25,
+)  # fmt: skip
+ERRORS = st.sampled_from([RejectedError(500, "x"), UnreachableError("x"), ConflictError("x"), NotFoundError("x")])
+
+
+@hypothesis_settings(deadline=None)
+@given(STEPS, st.lists(st.tuples(st.sampled_from(["create", "start", "restart", "remove", "inspect"]), ERRORS)))
+def test_after_anything_one_resync_gives_every_target_exactly_its_sidecar(steps, errors):
+    anyio.run(_anything, steps, errors)
+
+
+async def _anything(steps, errors):
+    world = World()
+    engine, keys = world.engine, []
+    for number, (step, which) in enumerate(steps):
+        world.now += 0.3
+        key = keys[which % len(keys)] if keys else None
+        there = key is not None and key in engine.all
+        mine = engine.sidecars(key) if key else []
+        if step == "run":
+            asks = ASKS if which else {}
+            keys.append(engine.run(f"www{number}", asks))
+        elif step == "break" and errors:
+            method, error = errors[which % len(errors)]
+            engine.broken.setdefault(method, []).append(error)
+        elif not there:
+            continue
+        elif step == "look":
+            await world.look_like_the_queue(key)
+        elif step == "up" and not engine.all[key].alive:
+            engine.up(key)
+        elif step in ("down", "bounce", "loop", "delete"):
+            getattr(engine, step)(key)
+        elif step == "pause" and engine.all[key].alive:
+            engine.pause(key)
+        elif step == "rename" and engine.all[key].name != f"new{which}":
+            if f"new{which}" not in [c.name for c in engine.all.values()]:
+                await engine.rename(key, f"new{which}")
+        elif step == "crash" and mine:
+            engine.down(mine[0].id, code=1)
+        elif step == "pause sidecar" and mine and mine[0].alive:
+            engine.pause(mine[0].id)
+        elif step == "lose sidecar" and mine:
+            engine.delete(mine[0].id)
+    engine.broken.clear()
+    await world.settle()
+
+    for container in list(engine.all.values()):
+        if "byfahrer.target" in container.labels:
+            assert engine.served(container.labels["byfahrer.target"])
+        elif container.alive and container.labels == ASKS:
+            assert engine.served(container.id)
+        else:
+            assert engine.sidecars(container.id) == []
+    calls = {name: count for name, count in engine.calls.items() if name in ("create", "start", "restart", "remove")}
+    await world.settle()
+    assert calls == {name: engine.calls[name] for name in calls}

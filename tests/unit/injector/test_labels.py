@@ -1,0 +1,196 @@
+"""Labels become a sidecar's spec, or one line each that names the label, its value, and what it accepts."""
+
+import types
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from byfahrer import labels
+from byfahrer.model import Container, Mount, SidecarSpec, Status
+
+
+def spec(own, service=None, mounts=()):
+    return labels.sidecar_spec(labels.collect(own, service or {}), mounts, user="1:1", memory=1)
+
+
+def env(own, service=None, mounts=()):
+    made = spec(own, service, mounts)
+    assert isinstance(made, SidecarSpec), made
+    return dict(made.env)
+
+
+def errors(own, mounts=()):
+    return [str(error) for error in spec({"byfahrer.proxy-image": "sslterm", **own}, mounts=mounts)]
+
+
+def test_the_trigger_alone_gives_a_sidecar_with_its_images_defaults():
+    made = spec({"byfahrer.proxy-image": "sslterm:1"})
+
+    assert (made.image, made.env, made.mounts, made.stop_timeout) == ("sslterm:1", (), (), 10)
+
+
+def test_settings_are_passed_as_the_user_wrote_them_under_short_and_full_names():
+    found = env(
+        {
+            "byfahrer.proxy-image": "sslterm",
+            "byfahrer.frontend": ":443",
+            "org.qnib.byfahrer.backend-addr": "auto",
+            "byfahrer.mode": "tcp",
+            "byfahrer.drain-timeout": "1m30s",
+        }
+    )
+
+    assert found == {
+        "SSLTERM_FRONTEND_ADDR": ":443",
+        "SSLTERM_BACKEND_ADDR": "auto",
+        "SSLTERM_MODE": "tcp",
+        "SSLTERM_DRAIN_TIMEOUT": "1m30s",
+    }
+
+
+def test_the_stop_timeout_leaves_time_to_drain():
+    assert spec({"byfahrer.proxy-image": "sslterm", "byfahrer.drain-timeout": "90s"}).stop_timeout > 90
+
+
+@pytest.mark.parametrize(
+    ("own", "service", "expected"),
+    [
+        ({"byfahrer.frontend": ":1"}, {"byfahrer.frontend": ":2"}, ":1"),
+        ({"org.qnib.byfahrer.frontend": ":1"}, {"byfahrer.frontend": ":2"}, ":1"),
+        ({"org.qnib.byfahrer.frontend": ":1", "byfahrer.frontend": ":3"}, {}, ":3"),
+        ({}, {"org.qnib.byfahrer.frontend": ":1", "byfahrer.frontend": ":3"}, ":3"),
+        ({"org.qnib.byfahrer.frontend-addr": ":1"}, {"byfahrer.frontend": ":2"}, ":1"),
+        ({"org.qnib.byfahrer.frontend-addr": ":1", "byfahrer.frontend": ":3"}, {}, ":3"),
+    ],
+)
+def test_the_containers_own_label_wins_over_its_services_and_the_short_form_over_the_long(own, service, expected):
+    found = env({"byfahrer.proxy-image": "sslterm", **own}, service)
+
+    assert found == {"SSLTERM_FRONTEND_ADDR": expected}
+
+
+def test_an_image_of_2017_is_told_in_its_own_words_too():
+    found = env({"org.qnib.byfahrer.proxy-image": "qnib/gosslterm", "byfahrer.frontend": ":443"})
+
+    assert found == {"SSLTERM_FRONTEND_ADDR": ":443", "GOSSLTERM_FRONTEND_ADDR": ":443"}
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "says"),
+    [
+        ("byfahrer.mode", "sctp", "byfahrer.mode='sctp': expected http or tcp"),
+        ("org.qnib.byfahrer.frontend", "443", "org.qnib.byfahrer.frontend='443': expected host:port"),
+        ("byfahrer.frontend", "", "byfahrer.frontend='': expected host:port"),
+        ("byfahrer.frontent", ":443", "byfahrer.frontent=':443': there is no such label; did you mean"),
+        ("byfahrer.zzz", "1", "byfahrer.zzz='1': there is no such label; there are proxy-image, enable, frontend"),
+        ("byfahrer.cert", "/x", "byfahrer.cert='/x': this setting cannot be set by a label"),
+        ("byfahrer.command", "sh", "byfahrer.command='sh': there is no such label"),
+        ("byfahrer.env.X", "1", "byfahrer.env.X='1': there is no such label"),
+        ("byfahrer.drain-timeout", "soon", "byfahrer.drain-timeout='soon': expected a duration"),
+        ("org.qnib.gosslterm.ssl.volume.from", "maybe", "ssl.volume.from='maybe': expected true or false"),
+        ("byfahrer.proxy-image", " ", "byfahrer.proxy-image=' ': expected the name of a sidecar image"),
+    ],
+)  # fmt: skip
+def test_a_bad_label_names_itself_its_value_and_what_it_accepts(label, value, says):
+    found = errors({label: value})
+
+    assert len(found) == 1
+    assert says in found[0]
+    assert "\n" not in found[0]
+
+
+def test_every_bad_label_is_named_at_once():
+    assert len(errors({"byfahrer.mode": "x", "byfahrer.frontend": "x", "byfahrer.no": "x"})) == 3
+
+
+def test_settings_that_contradict_each_other_name_the_label():
+    assert errors({"byfahrer.backend": ":8081"}) == [
+        "byfahrer.backend=':8081': expected another port than frontend-addr=:8081"
+    ]
+
+
+def test_enable_turns_a_wish_off_and_must_be_yes_or_no():
+    on = {"byfahrer.proxy-image": "sslterm"}
+
+    assert labels.asks(labels.collect(on))
+    assert labels.asks(labels.collect({**on, "byfahrer.enable": "true"}))
+    assert not labels.asks(labels.collect({**on, "byfahrer.enable": "False"}))
+    assert not labels.asks(labels.collect({"byfahrer.enable": "perhaps"}))
+    with pytest.raises(labels.LabelError, match=r"byfahrer.enable='perhaps': expected true or false"):
+        labels.asks(labels.collect({**on, "byfahrer.enable": "perhaps"}))
+
+
+class TestCertificateFromTheTargetsVolumes:
+    ON = types.MappingProxyType({"byfahrer.proxy-image": "sslterm", "org.qnib.gosslterm.ssl.volume.from": "true"})
+
+    def test_takes_the_one_mount_that_covers_the_path(self):
+        ssl = Mount(kind="volume", source="certs", destination="/opt/qnib/ssl")
+        wide = Mount(kind="bind", source="/srv", destination="/opt")
+        made = spec(self.ON, mounts=(wide, ssl, Mount(kind="volume", source="x", destination="/opt/qnib/ssl2")))
+
+        assert made.mounts == (ssl,)
+        assert dict(made.env) == {"SSLTERM_CERT": "/opt/qnib/ssl/cert.pem", "SSLTERM_KEY": "/opt/qnib/ssl/key.pem"}
+
+    def test_the_path_may_lie_below_the_mount(self):
+        mount = Mount(kind="bind", source="/srv", destination="/data")
+        made = spec(self.ON | {labels.VOLUME_PATH: "/data/./tls/"}, mounts=(mount,))
+
+        assert made.mounts == (mount,)
+        assert dict(made.env)["SSLTERM_KEY"] == "/data/tls/key.pem"
+
+    @pytest.mark.parametrize(
+        ("path", "mounts"),
+        [
+            ("/opt/qnib/ssl", ()),
+            ("/opt/qnib/ssl", (Mount(kind="tmpfs", source="", destination="/opt/qnib/ssl"),)),
+            ("/opt/qnib/ssl", (Mount(kind="volume", source="x", destination="/opt/qnib/ss"),)),
+            ("relative", (Mount(kind="volume", source="x", destination="/relative"),)),
+            ("/data/../etc", (Mount(kind="volume", source="x", destination="/data"),)),
+        ],
+    )
+    def test_without_such_a_mount_it_says_so(self, path, mounts):
+        found = errors(self.ON | {labels.VOLUME_PATH: path}, mounts=mounts)
+
+        assert len(found) == 1
+        assert found[0].startswith(f"{labels.VOLUME_PATH}={path!r}: expected")
+
+    def test_is_off_when_it_says_so(self):
+        assert env(self.ON | {labels.VOLUME_FROM: "false"}) == {}
+
+
+def test_a_sidecar_says_whose_it_is_and_keeps_updaters_away():
+    target = Container(id="f" * 64, name="www", image="app", status=Status.RUNNING)
+    made = spec({"byfahrer.proxy-image": "sslterm"})
+    carried = labels.sidecar_labels(target, made)
+
+    assert carried["byfahrer.target"] == "f" * 64
+    assert carried["byfahrer.target-name"] == "www"
+    assert carried["byfahrer.spec"] == made.digest
+    assert carried["com.centurylinklabs.watchtower.enable"] == "false"
+
+
+def test_a_wish_by_hand_survives_the_way_over_the_sidecars_labels():
+    wish = labels.wish_by_hand("sslterm", {"frontend": ":443"})
+    carried = {"byfahrer.manual": "true", "byfahrer.target": "x", "byfahrer.spec": "y", "other": "z", **wish}
+    sidecar = Container(id="a", name="s", image="sslterm", status=Status.RUNNING, labels=carried)
+
+    assert labels.wish_of(sidecar) == wish
+
+
+def test_addresses_are_read_back_from_a_sidecars_environment():
+    assert labels.addresses({"SSLTERM_FRONTEND_ADDR": ":443"}) == (":443", "127.0.0.1:8080")
+    assert labels.addresses({"SSLTERM_FRONTEND_ADDR": "nonsense"}) == ("", "")
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["byfahrer.", "org.qnib.byfahrer."]).flatmap(lambda p: st.text(max_size=12).map(p.__add__)),
+        st.text(max_size=12),
+    )
+)
+def test_any_labels_give_a_spec_or_lines_for_people(own):
+    made = spec({"byfahrer.proxy-image": "sslterm", **own})
+
+    assert isinstance(made, SidecarSpec) or all(str(error) and isinstance(error, labels.LabelError) for error in made)

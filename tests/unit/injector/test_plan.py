@@ -1,0 +1,354 @@
+"""
+The plan: for any state there is one, it is always the same, carrying it out gives what was asked for, and then it is
+empty. The first half are named cases, the second half is hypothesis on all of them at once.
+"""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from byfahrer import labels, settings
+from byfahrer.labels import sidecar_labels, wish_by_hand
+from byfahrer.model import (
+    Container,
+    Inject,
+    Observed,
+    Plan,
+    Remove,
+    Restart,
+    SidecarSpec,
+    Start,
+    Status,
+)
+from byfahrer.plan import plan
+
+POLICY = settings.policy()
+ASKS = {"byfahrer.proxy-image": "sslterm"}
+TARGET_ID, ANY_ID = "a" * 64, "b" * 64
+
+
+def target(labels=ASKS, status=Status.RUNNING, started_at=100, **fields):
+    pid = 7 if status in (Status.RUNNING, Status.PAUSED) else 0
+    return Container(
+        id=TARGET_ID, name="www", image="app", labels=labels, status=status, pid=pid, started_at=started_at, **fields
+    )
+
+
+def wanted(observed_target, **fields):
+    """The spec that the plan would inject."""
+    (action,) = plan(Observed(target_id=TARGET_ID, target=observed_target, **fields), POLICY).actions
+    assert isinstance(action, Inject)
+    return action.spec
+
+
+def sidecar(spec, status=Status.RUNNING, started_at=200, ident=ANY_ID, labels=None):
+    carried = sidecar_labels(target(), spec) | (labels or {})
+    return Container(
+        id=ident, name="www-proxy", image="sslterm", labels=carried, status=status, pid=8, started_at=started_at
+    )
+
+
+def actions(observed_target, *sidecars, policy=POLICY, **fields):
+    observed = Observed(target_id=TARGET_ID, target=observed_target, sidecars=sidecars, **fields)
+    return plan(observed, policy).actions
+
+
+def problems(observed_target, **fields):
+    found = plan(Observed(target_id=TARGET_ID, target=observed_target, **fields), POLICY)
+    assert found.actions == ()
+    return [str(problem) for problem in found.problems]
+
+
+SPEC = wanted(target())
+
+
+def test_a_target_that_asks_gets_a_sidecar_in_its_namespace():
+    (action,) = actions(target())
+
+    assert action == Inject("www-proxy", target(), SPEC)
+    assert SPEC.user == "64443:64443"
+    assert SPEC.memory == 256 * 1024**2
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{}, {"byfahrer.frontend": ":443"}, ASKS | {"byfahrer.enable": "false"}, ASKS | {"byfahrer.target": ANY_ID}],
+    ids=["none", "no trigger", "opted out", "a sidecar itself"],
+)
+def test_who_does_not_ask_gets_nothing(labels):
+    assert actions(target(labels)) == ()
+    assert actions(target(labels), sidecar(SPEC)) == (Remove(sidecar(SPEC), actions_why(labels), drain=True),)
+
+
+def actions_why(labels):
+    return "its target is no target" if "byfahrer.target" in labels else "it is not asked for any more"
+
+
+def test_byfahrer_never_makes_itself_a_target():
+    assert actions(target(), policy=replace(POLICY, own_id=TARGET_ID)) == ()
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s not in (Status.RUNNING, Status.PAUSED)])
+def test_a_target_that_does_not_run_has_no_sidecar(status):
+    assert actions(target(status=status)) == ()
+    assert actions(target(status=status), sidecar(SPEC)) == (
+        Remove(sidecar(SPEC), "its target does not run", drain=False),
+    )
+
+
+def test_a_crash_looping_target_counts_as_not_running_whatever_its_status_says():
+    assert actions(replace(target(), pid=0)) == ()
+
+
+def test_a_paused_target_keeps_its_sidecar():
+    assert actions(target(status=Status.PAUSED), sidecar(SPEC)) == ()
+
+
+def test_an_orphan_is_reaped():
+    assert actions(None, sidecar(SPEC)) == (Remove(sidecar(SPEC), "its target is gone", drain=False),)
+
+
+def test_a_sidecar_that_is_older_than_its_targets_start_is_moved_to_the_new_namespace():
+    old = sidecar(SPEC, started_at=99)
+
+    assert actions(target(), old) == (Restart(old),)
+    assert actions(target(), sidecar(SPEC, started_at=100)) == ()
+
+
+@pytest.mark.parametrize("status", [Status.CREATED, Status.EXITED])
+def test_a_sidecar_that_is_there_but_does_not_run_is_started(status):
+    assert actions(target(), sidecar(SPEC, status)) == (Start(sidecar(SPEC, status)),)
+
+
+def test_a_paused_sidecar_is_restarted():
+    assert actions(target(), sidecar(SPEC, Status.PAUSED)) == (Restart(sidecar(SPEC, Status.PAUSED)),)
+
+
+@pytest.mark.parametrize("status", [Status.DEAD, Status.RESTARTING, Status.UNKNOWN])
+def test_a_sidecar_in_a_state_that_leads_nowhere_is_replaced(status):
+    first, second = actions(target(), sidecar(SPEC, status))
+
+    assert isinstance(first, Remove)
+    assert isinstance(second, Inject)
+
+
+def test_a_sidecar_that_is_being_removed_counts_as_gone():
+    (action,) = actions(target(), sidecar(SPEC, Status.REMOVING))
+
+    assert isinstance(action, Inject)
+    assert actions(None, sidecar(SPEC, Status.REMOVING)) == ()
+
+
+def test_another_spec_means_another_sidecar_after_a_drain_of_the_old():
+    old = sidecar(replace(SPEC, image="sslterm:old"))
+    first, second = actions(target(), old)
+
+    assert first == Remove(old, "what is asked for has changed", drain=True)
+    assert second == Inject("www-proxy", target(), SPEC)
+
+
+def test_labels_of_the_spec_alone_make_no_other_sidecar():
+    assert actions(target(), sidecar(replace(SPEC, labels=(("team", "x"),)))) == ()
+
+
+def test_of_several_sidecars_the_best_one_stays():
+    stale = sidecar(SPEC, started_at=1, ident="1" * 64)
+    good = sidecar(SPEC, ident="2" * 64)
+    spare = sidecar(SPEC, ident="3" * 64)
+
+    assert [a.sidecar.id[0] for a in actions(target(), stale, spare, good)] == ["1", "3"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        ("host", "'www': --network host: expected a bridge"),
+        ("none", "'www': --network none: expected a bridge"),
+        ("container:" + "c" * 64, "'www': --network container:cccccccccccc: expected a bridge"),
+    ],
+)
+def test_networks_that_cannot_be_shared_are_refused_with_what_would_be_right(mode, says):
+    (text,) = problems(target(network_mode=mode))
+
+    assert text.startswith(says)
+    assert "\n" not in text
+
+
+def test_an_image_that_is_not_allowed_is_refused_and_the_list_is_named():
+    (text,) = problems(target({"byfahrer.proxy-image": "evil.com/sslterm"}))
+
+    assert text.startswith(
+        "'www': byfahrer.proxy-image='evil.com/sslterm': expected an allowed image (--allow-image): "
+    )
+    assert text.endswith(": sslterm*, gosslterm*, qnib/gosslterm*")
+
+
+def test_a_refused_target_loses_the_sidecar_it_had():
+    bad = target(ASKS | {"byfahrer.mode": "x"})
+    found = plan(Observed(target_id=TARGET_ID, target=bad, sidecars=(sidecar(SPEC),)), POLICY)
+
+    assert [type(action) for action in found.actions] == [Remove]
+    assert [str(p) for p in found.problems] == ["'www': byfahrer.mode='x': expected http or tcp"]
+
+
+def test_labels_of_the_service_ask_too():
+    assert wanted(target({}), service_labels=ASKS | {"byfahrer.mode": "tcp"}).env == (("SSLTERM_MODE", "tcp"),)
+
+
+class TestByHand:
+    def test_the_operators_wish_stands_in_for_labels_and_needs_no_allowed_image(self):
+        made = wanted(target({}), by_hand=wish_by_hand("evil.com/x", {"frontend": ":443"}))
+
+        assert made.image == "evil.com/x"
+        assert dict(made.labels) == {
+            "byfahrer.manual": "true",
+            "byfahrer.proxy-image": "evil.com/x",
+            "byfahrer.frontend": ":443",
+        }
+
+    def test_the_sidecar_carries_the_wish_on(self):
+        made = wanted(target({}), by_hand=wish_by_hand("sslterm", {"frontend": ":443"}))
+        kept = sidecar(made, labels=dict(made.labels))
+
+        assert actions(target({}), kept) == ()
+        assert actions(target({}), replace(kept, started_at=1)) == (Restart(replace(kept, started_at=1)),)
+        assert actions(target({}, Status.EXITED), kept) == (Remove(kept, "its target does not run", drain=False),)
+
+    def test_the_targets_own_labels_win(self):
+        made = wanted(target({}), by_hand=wish_by_hand("sslterm", {"frontend": ":443"}))
+        first, second = actions(target(), sidecar(made, labels=dict(made.labels)))
+
+        assert isinstance(first, Remove)
+        assert second == Inject("www-proxy", target(), SPEC)
+
+
+class TestScope:
+    POLICY = settings.policy(only_label=("team=a", "stage"))
+    MINE = ASKS | {"team": "a", "stage": "test"}
+
+    def test_only_targets_with_all_labels_are_served_and_their_sidecars_are_marked(self):
+        (action,) = actions(target(self.MINE), policy=self.POLICY)
+
+        assert action.spec.labels == (("stage", "test"), ("team", "a"))
+        assert actions(target(ASKS | {"team": "a"}), policy=self.POLICY) == ()
+        assert actions(target(ASKS | {"team": "b", "stage": "x"}), policy=self.POLICY) == ()
+
+    def test_the_sidecars_of_others_are_left_alone_alive_or_orphaned(self):
+        other = sidecar(SPEC, labels={"team": "b", "stage": "x"})
+        mine = sidecar(SPEC, labels={"team": "a", "stage": "x"})
+
+        assert actions(target({"team": "b"}), other, policy=self.POLICY) == ()
+        assert actions(None, other, policy=self.POLICY) == ()
+        assert len(actions(None, mine, policy=self.POLICY)) == 1
+
+    def test_a_dead_task_whose_services_labels_are_not_known_loses_its_sidecar_all_the_same(self):
+        mine = sidecar(SPEC, labels={"team": "a", "stage": "x"})
+
+        assert len(actions(target({}, Status.EXITED), mine, policy=self.POLICY)) == 1
+
+
+# Everything at once.
+
+LABELS = st.dictionaries(
+    st.sampled_from(
+        ["byfahrer.proxy-image", "org.qnib.byfahrer.proxy-image", "byfahrer.enable", "byfahrer.mode", "byfahrer.target",
+         "byfahrer.frontend", "byfahrer.oops", "org.qnib.gosslterm.ssl.volume.from", "team"]
+    ),
+    st.sampled_from(["sslterm", "evil/x", "true", "false", "http", "tcp", ":443", ""]),
+    max_size=4,
+)  # fmt: skip
+SPECS = st.sampled_from([SPEC, replace(SPEC, image="sslterm:old"), wanted(target(ASKS | {"byfahrer.mode": "tcp"}))])
+STATUSES = st.sampled_from(list(Status))
+
+
+@st.composite
+def states(draw):
+    who = draw(st.none() | st.just("target"))
+    network = draw(st.sampled_from(["default", "default", "default", "host", "none", "container:x"]))
+    sidecars = []
+    for number in range(draw(st.integers(0, 3))):
+        made = sidecar(
+            draw(SPECS), draw(STATUSES), draw(st.integers(0, 3)), f"{number:064x}",
+            draw(st.sampled_from([{}, {"team": "x"}, {"byfahrer.manual": "true", "byfahrer.proxy-image": "sslterm"}])),
+        )  # fmt: skip
+        sidecars.append(made)
+    return Observed(
+        target_id=TARGET_ID,
+        target=target(draw(LABELS), draw(STATUSES), draw(st.integers(0, 3)), network_mode=network) if who else None,
+        service_labels=draw(LABELS),
+        sidecars=tuple(draw(st.permutations(sidecars))),
+    )
+
+
+POLICIES = st.sampled_from(
+    [
+        POLICY,
+        settings.policy(allow_image=("*/*",)),
+        settings.policy(only_label=("team",)),
+        replace(POLICY, own_id=TARGET_ID),
+    ]
+)  # fmt: skip
+
+
+def carried_out(observed, todo: Plan):
+    """The state after the actions, as the engine would have it."""
+    sidecars = {s.id: s for s in observed.sidecars}
+    now = 10
+    for action in todo.actions:
+        if isinstance(action, Remove):
+            del sidecars[action.sidecar.id]
+        elif isinstance(action, Inject):
+            made = sidecar_labels(action.target, action.spec)
+            sidecars["new"] = Container(
+                id="new", name=action.name, image="x", labels=made, status=Status.RUNNING, pid=9, started_at=now
+            )
+        else:
+            sidecars[action.sidecar.id] = replace(action.sidecar, status=Status.RUNNING, started_at=now)
+    return replace(observed, sidecars=tuple(sidecars.values()))
+
+
+@hypothesis_settings(deadline=None)
+@given(states(), POLICIES)
+def test_for_any_state_carrying_out_the_plan_leaves_nothing_to_do(observed, policy):
+    todo = plan(observed, policy)
+    after = carried_out(observed, todo)
+
+    assert plan(after, policy).actions == ()
+    # A wish by hand goes with the sidecar that carried it.
+    if not any(labels.wish_of(each) for each in observed.sidecars):
+        assert plan(after, policy).problems == todo.problems
+
+
+@hypothesis_settings(deadline=None)
+@given(states(), POLICIES, st.randoms())
+def test_the_plan_depends_on_nothing_but_the_state(observed, policy, random):
+    shuffled = list(observed.sidecars)
+    random.shuffle(shuffled)
+
+    assert plan(replace(observed, sidecars=tuple(shuffled)), policy) == plan(observed, policy)
+
+
+@hypothesis_settings(deadline=None)
+@given(states(), POLICIES)
+def test_afterwards_there_is_one_sidecar_or_none_and_none_without_a_running_target(observed, policy):
+    covered = observed.target and policy.covers({**observed.service_labels, **observed.target.labels})
+    if observed.target and observed.target.alive and not covered:
+        assert plan(observed, policy) == Plan()
+        return
+    after = carried_out(observed, plan(observed, policy)).sidecars
+    mine = [s for s in after if s.status is not Status.REMOVING and (covered or policy.covers(s.labels))]
+
+    assert len(mine) <= 1
+    if mine:
+        assert observed.target is not None
+        assert observed.target.alive
+        assert mine[0].started_at >= observed.target.started_at
+
+
+def test_the_digest_is_the_same_in_every_process():
+    spec = SidecarSpec(image="sslterm", user="1:1", memory=1)
+
+    assert spec.digest == "b3e8a65ef5873c54"

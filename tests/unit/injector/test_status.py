@@ -1,0 +1,110 @@
+"""What ps shows, and how."""
+
+import pytest
+
+from byfahrer import settings, status
+from byfahrer.labels import wish_by_hand
+from byfahrer.reconcile.reconciler import Reconciler
+from lab.memory_engine import MemoryEngine
+
+pytestmark = pytest.mark.anyio
+ASKS = {"byfahrer.proxy-image": "sslterm"}
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+class World:
+    def __init__(self, **policy):
+        self.policy = settings.policy(**policy)
+        self.engine = MemoryEngine()
+        self.reconciler = Reconciler(self.engine, self.policy)
+
+    async def rows(self):
+        return await status.rows(self.engine, self.policy)
+
+    async def state(self):
+        (row,) = await self.rows()
+        return row.state
+
+
+async def test_each_state_has_its_word():
+    world = World()
+    key = world.engine.run("www", ASKS)
+    assert await world.state() == "missing"
+    await world.reconciler.reconcile(key)
+    assert await world.state() == "running"
+    world.engine.bounce(key)
+    assert await world.state() == "stale"
+    world.engine.down(world.engine.sidecars(key)[0].id, code=2)
+    assert await world.state() == "exited (2)"
+    world.engine.down(key)
+    assert await world.state() == "orphan"
+    world.engine.delete(key)
+    (row,) = await world.rows()
+    assert (row.state, row.target) == ("orphan", "www")
+
+
+async def test_a_refused_target_shows_why_and_one_that_asks_for_nothing_does_not_show():
+    world = World()
+    world.engine.run("bad", ASKS, network_mode="host")
+    world.engine.run("plain")
+    world.engine.run("task", {"com.docker.swarm.service.id": "svc"})
+    (row,) = await world.rows()
+
+    assert row.state == "refused"
+    assert row.problems[0].startswith("--network host: expected")
+
+
+async def test_addresses_and_hand_made_ones_are_shown():
+    world = World()
+    key = world.engine.run("db")
+    await world.reconciler.reconcile(key, by_hand=wish_by_hand("sslterm", {"frontend": ":6380", "backend": ":6379"}))
+    (row,) = await world.rows()
+
+    assert (row.frontend, row.backend, row.manual) == (":6380", "127.0.0.1:6379", True)
+
+
+async def test_only_what_is_covered_is_shown():
+    world = World(only_label=("team=a",))
+    other = World()
+    other.engine = world.engine
+    other.reconciler = Reconciler(world.engine, other.policy)
+    mine, theirs = (world.engine.run(name, ASKS | {"team": name}) for name in ("a", "b"))
+    for key in (mine, theirs):
+        await other.reconciler.reconcile(key)
+    world.engine.delete(theirs)
+
+    assert [row.target for row in await world.rows()] == ["a"]
+    assert [row.target for row in await other.rows()] == ["a", "b"]
+
+
+def test_the_table_is_aligned_and_a_reason_makes_no_column_wider():
+    found = [
+        status.Row(target="www", target_id="1", sidecar="www-proxy", state="running", frontend=":8081",
+                   backend="127.0.0.1:8080", since=10**9),
+        status.Row(target="a-long-name", target_id="2", state="refused", problems=("for this long reason: " * 3,)),
+    ]  # fmt: skip
+    lines = status.table(found, now=200.0).splitlines()
+
+    assert lines[0] == "TARGET       SIDECAR    STATE    FRONTEND -> BACKEND      SINCE"
+    assert lines[1] == "www          www-proxy  running  :8081 -> 127.0.0.1:8080  3m ago"
+    assert lines[2].startswith("a-long-name  -          refused: for this long reason: ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s ago"), (119, "119s ago"), (7199, "119m ago"), (86400, "24h ago"), (864000, "10d ago")]
+)
+def test_ages_are_short(seconds, text):
+    row = status.Row(target="x", target_id="1", state="running", since=10**9)
+
+    assert row.cells(1.0 + seconds)[-1] == text
+
+
+def test_json_has_a_time_people_can_read():
+    row = status.Row(target="x", target_id="1", state="running", since=10**9)
+
+    assert row.as_json()["since"] == "1970-01-01T00:00:01+00:00"
+    assert status.Row(target="x", target_id="1", state="missing").as_json()["since"] is None
