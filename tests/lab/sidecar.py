@@ -114,7 +114,7 @@ class Sidecar:
         code = self.ended()
 
         assert code == 0, self.log
-        assert not self.said("unexpected|Traceback"), self.log
+        assert not self.said("unexpected [A-Z]|Traceback"), self.log
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """
 The access log: one line per request (http) or connection (tcp), at its end, in the 2017 program's order of columns.
 
-A log call per line through a general logger costs 13 to 15 µs, as much as the request itself, so lines are made here and
-handed on in batches. A thread writes them: a reader of our standard output that stops reading must not stop the traffic,
-so beyond `_MOST_WAITING` lines the newest are dropped, and counted in a line of their own.
+A log call per line through a general logger costs 13 to 15 µs, as much as the request itself, so lines are made here
+and handed on in batches. A thread writes them: a reader of our standard output that stops reading must not stop the
+traffic, so beyond `_MOST_WAITING` bytes the newest lines are dropped, and counted in a line of their own.
+
+Each number below is written by one of the two threads only, because `+=` by both would lose some.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import select
 import threading
 import time
 from typing import Final
@@ -18,7 +21,8 @@ from typing import Final
 from sslterm.protocol.flows import Record
 from sslterm.settings import LogFormat
 
-_MOST_WAITING: Final = 50_000
+_MOST_WAITING: Final = 8 * 1024 * 1024
+"""Bytes of lines: 80,000 usual ones, or 256 of the longest that a head may make."""
 
 
 def _printable(text: str) -> str:
@@ -33,22 +37,20 @@ class AccessLog:
         self._fd = fd
         self._json = form is LogFormat.JSON
         self._lines: list[str] = []
-        self._dropped = 0
-        self._waiting = 0
+        self._size = 0  # bytes that were added so far
+        self._done = 0  # bytes that are not held any more; the writer's
+        self._dropped = 0  # lines; a line says so
+        self._failed = 0  # lines that could not be written; the writer's
+        self._told = 0  # of these
         self._batches: queue.SimpleQueue[tuple[bytes, int] | None] = queue.SimpleQueue()
         self._second = 0
         self._stamp = ""
         self._writer = threading.Thread(target=self._write, name="access-log", daemon=True)
         self._writer.start()
 
-    @property
-    def pending(self) -> bool:
-        """Lines wait for `flush`."""
-        return bool(self._lines)
-
     def add(self, record: Record, client: str) -> None:
         """One finished exchange; `client` is address:port. Its clock is `time.monotonic`."""
-        if self._waiting + len(self._lines) >= _MOST_WAITING:
+        if self._size - self._done >= _MOST_WAITING:
             self._dropped += 1
             return
         wall = time.time()
@@ -67,6 +69,7 @@ class AccessLog:
             sizes = f"{record.sent}" if record.method else f"{record.received}/{record.sent}"
             line = f"{stamp} | {record.status or '-':>3} | {millis:10.3f}ms | {client} | {what} | {sizes}{fault}\n"
         self._lines.append(line)
+        self._size += len(line)
 
     def _as_json(self, stamp: str, record: Record, client: str, target: str, millis: float) -> str:
         entry: dict[str, str | int | float] = {"time": stamp}
@@ -82,14 +85,16 @@ class AccessLog:
 
     def flush(self) -> None:
         """Hand on what was collected; never blocks."""
-        if self._dropped and self._waiting < _MOST_WAITING // 2:
-            count, self._dropped = self._dropped, 0
-            note = f"{count} lines were dropped: nobody reads this log fast enough"
+        failed = self._failed - self._told
+        if (self._dropped or failed) and self._size - self._done < _MOST_WAITING // 2:
+            self._told += failed
+            note = f"{self._dropped + failed} lines were dropped: nobody reads this log fast enough"
+            self._dropped = 0
             self._lines.append(f"{json.dumps({'error': note})}\n" if self._json else f"{note}\n")
+            self._size += len(self._lines[-1])
         if self._lines:
             lines, self._lines = self._lines, []
-            self._waiting += len(lines)
-            self._batches.put(("".join(lines).encode("ascii", "backslashreplace"), len(lines)))
+            self._batches.put(("".join(lines).encode("ascii", "replace"), len(lines)))
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is left, for at most `timeout` seconds."""
@@ -100,9 +105,13 @@ class AccessLog:
     def _write(self) -> None:
         while (batch := self._batches.get()) is not None:
             data, count = batch
+            size = len(data)
             try:
                 while data:
-                    data = data[os.write(self._fd, data) :]
+                    try:
+                        data = data[os.write(self._fd, data) :]
+                    except BlockingIOError:  # whoever started us shares a pipe with us that does not block
+                        select.select((), (self._fd,), ())
             except OSError:
-                self._dropped += count  # closed, or its disk is full: the traffic goes on
-            self._waiting -= count
+                self._failed += count  # closed, or its disk is full: the traffic goes on
+            self._done += size

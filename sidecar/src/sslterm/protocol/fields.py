@@ -1,8 +1,8 @@
 """
 Header fields: what a name and a value may hold, and the names that a proxy must not simply pass on.
 
-RFC 9110 section 5 for the grammar; 7.6.1 for the fields that concern one connection only. Strict where two readers could
-differ: anything else is an invitation to request smuggling.
+RFC 9110 section 5 for the grammar; 7.6.1 for the fields that concern one connection only. Strict where two readers
+could differ: anything else is an invitation to request smuggling.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ def field_name(name: bytes) -> bytes:
         dashed = lower.replace(b"_", b"-")
         if dashed in SPECIAL:
             lower = b"proxy"
-    if len(_KNOWN) < _KNOWN_LIMIT and len(name) <= 64:
+    if len(name) <= 64:
+        if len(_KNOWN) >= _KNOWN_LIMIT:
+            _KNOWN.clear()  # the names in use are soon back, those that somebody made up are not
         _KNOWN[name] = lower
     return lower
 

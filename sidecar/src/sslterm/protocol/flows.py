@@ -1,9 +1,9 @@
 """
 Flows of bytes between one client and its backend: the interface that a connection knows, and the flow of raw bytes.
 
-A flow is handed plaintext of one side and answers with the bytes for the other; what has to be done besides (dial, hang
-up, close, wait) it says in its attributes, which the connection looks at after every call. It never waits, sends or logs
-by itself. The other flow, HTTP/1.1, is in `http_flow`.
+A flow is handed plaintext of one side and answers with the bytes for the other; what has to be done besides (dial,
+hang up, close, wait) it says in its attributes, which the connection looks at after every call. It never waits, sends
+or logs by itself. The other flow, HTTP/1.1, is in `http_flow`.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ HTTP/1.1 heads: read strictly, and written anew for the other side.
 
 `read_request` and `read_response` take one whole head (found by `HeadReader`) and answer with what a relay must know of
 it: where the body ends, whether the connection persists, and the head to forward. What two readers could understand
-differently is refused with a ProtocolError (RFC 9112 section 11.2, request smuggling): better a refused request than one
-that hides another.
+differently is refused with a ProtocolError (RFC 9112 section 11.2, request smuggling): better a refused request than
+one that hides another.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNTIL_CLOSE: Final = -2
 """A body length: the body ends with the connection."""
 
 _REQUEST_LINE = re.compile(rb"([%s]{1,32}) ([!-~\x80-\xff]+) HTTP/1\.([01])" % re.escape(TOKEN))
-_ANY_VERSION = re.compile(rb"[!-~]+ [!-~\x80-\xff]+ HTTP/[0-9](?:\.[0-9])?")
+_OTHER_VERSION = re.compile(rb"[!-~]+ [!-~\x80-\xff]+ HTTP/(?!1\.[01])[0-9](?:\.[0-9])?")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]+)([/?].*)?")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%\x80-\xff-]*)(?::([0-9]{0,5}))?")
@@ -38,12 +38,13 @@ checks (h2c smuggling), or encryption inside the tunnel (RFC 2817).
 class HeadReader:
     """Collects bytes until a head is whole. `limit`: the longest head, in bytes."""
 
-    __slots__ = ("_buffer", "_limit", "_scanned")
+    __slots__ = ("_buffer", "_limit", "_scanned", "_skipped")
 
     def __init__(self, limit: int) -> None:
         self._buffer = b""
         self._limit = limit
         self._scanned = 0
+        self._skipped = False
 
     @property
     def started(self) -> bool:
@@ -51,17 +52,19 @@ class HeadReader:
         return bool(self._buffer)
 
     def feed(self, data: bytes | memoryview) -> tuple[bytes, bytes] | None:
-        """A whole head (with the CRLF of its last line, without the empty line) and what follows it; None: need more."""
+        """A whole head (with the CRLF of its last line, without the empty one) and what follows it; None: need more."""
         buffer = self._buffer + data if self._buffer else bytes(data)
         if buffer.startswith((b"\r", b"\n")):
-            # An empty line before a message is to be ignored (RFC 9112, section 2.2), and nothing else is.
-            buffer = buffer[2:] if buffer.startswith(b"\r\n") else buffer
-            if buffer.startswith(b"\n") or (len(buffer) > 1 and buffer.startswith(b"\r")):
-                raise ProtocolError(400, "a bare CR or LF before a message")
+            # An empty line before a message is to be ignored (RFC 9112, section 2.2): one, and nothing else is.
+            if buffer.startswith(b"\r\n") and not self._skipped:
+                self._skipped = True
+                buffer = buffer[2:]
+            if buffer.startswith((b"\r", b"\n")) and (self._skipped or buffer != b"\r"):
+                raise ProtocolError(400, "more than an empty line before a message")
             self._scanned = 0
         end = buffer.find(_END, self._scanned)
         if end < 0:
-            if len(buffer) > self._limit:
+            if len(buffer) > self._limit + 3:  # the first three bytes of the end may be there
                 raise ProtocolError(431, f"a head of more than {self._limit} bytes")
             if buffer.count(b"\n") != buffer.count(b"\r\n"):
                 raise ProtocolError(400, "a bare LF in a head")
@@ -72,6 +75,7 @@ class HeadReader:
             raise ProtocolError(431, f"a head of more than {self._limit} bytes")
         self._buffer = b""
         self._scanned = 0
+        self._skipped = False
         return buffer[: end + 2], buffer[end + 4 :]
 
 
@@ -120,10 +124,17 @@ def _tokens(values: list[bytes]) -> set[bytes]:
     return {token for value in values for part in value.split(b",") if (token := part.strip(b" \t").lower())}
 
 
+def _persists(minor: int, connection: set[bytes]) -> bool:
+    """Whether the sender of these connection options will go on with the connection (RFC 9112, section 9.3)."""
+    return b"close" not in connection and (minor == 1 or b"keep-alive" in connection)
+
+
 class _Fields:
     """One pass over the field lines of a head: the special ones taken aside, the others kept as they are."""
 
-    __slots__ = ("coding", "connection", "expect", "forwarded", "forwarded_for", "hosts", "kept", "lengths", "te", "upgrade")
+    __slots__ = (
+        "coding", "connection", "expect", "forwarded", "forwarded_for", "hosts", "kept", "lengths", "te", "upgrade",
+    )  # fmt: skip
 
     def __init__(self, lines: list[bytes], *, trusted: bool) -> None:
         self.kept: list[bytes] = []
@@ -199,7 +210,7 @@ def _target_and_host(method: bytes, target: bytes, fields: _Fields, minor: int) 
         if absolute is not None:
             # Absolute form overrides Host; forwarded in origin form so that the backend cannot see two hosts.
             host = absolute[1]
-            target = absolute[2] or b"/"
+            target = absolute[2] or (b"*" if method == b"OPTIONS" else b"/")  # RFC 9112, section 3.2.4
             if target.startswith(b"?"):
                 target = b"/" + target
         elif method == b"CONNECT":
@@ -221,7 +232,7 @@ def read_request(head: bytes, *, trusted: bool) -> Request:
     lines = split_lines(head[:-2])
     found = _REQUEST_LINE.fullmatch(lines[0])
     if found is None:
-        if _ANY_VERSION.fullmatch(lines[0]):
+        if _OTHER_VERSION.fullmatch(lines[0]):
             raise ProtocolError(505, "a version other than HTTP/1.0 and HTTP/1.1")
         raise ProtocolError(400, "a request line that is none")
     method, target, version = found.groups()
@@ -245,8 +256,8 @@ def read_request(head: bytes, *, trusted: bool) -> Request:
         if [value.lower() for value in fields.expect] != [b"100-continue"]:
             raise ProtocolError(417, "an Expect other than 100-continue")
         out.append(b"Expect: 100-continue")
-    if b"trailers" in _tokens(fields.te):
-        out.append(b"TE: trailers")
+    if minor and b"trailers" in _tokens(fields.te):
+        out += (b"TE: trailers", b"Connection: TE")  # one goes with the other (RFC 9110, section 10.1.4)
     upgrade = bool(minor and fields.upgrade and b"upgrade" in connection)
     if upgrade and any(token.startswith(_NOT_TUNNELLED) for token in _tokens(fields.upgrade)):
         upgrade = False
@@ -257,7 +268,7 @@ def read_request(head: bytes, *, trusted: bool) -> Request:
         target=target,
         minor=minor,
         length=length or 0,
-        persists=b"close" not in connection if minor else b"keep-alive" in connection,
+        persists=_persists(minor, connection),
         upgrade=upgrade,
         host=host,
         port=port,
@@ -268,7 +279,7 @@ def read_request(head: bytes, *, trusted: bool) -> Request:
 
 
 def read_response(head: bytes, method: bytes) -> Response:
-    """A response from its head; `method`: of the request that it answers. Raises ProtocolError (the backend's fault)."""
+    """A response from its head; `method`: of the request that it answers. ProtocolError is the backend's fault."""
     lines = split_lines(head[:-2])
     found = _STATUS_LINE.fullmatch(lines[0])
     if found is None:
@@ -288,17 +299,16 @@ def read_response(head: bytes, method: bytes) -> Response:
         out.append(b"Transfer-Encoding: chunked")
     elif length is not None and length >= 0 and not (status < 200 or status == 204):
         out.append(b"Content-Length: %d" % length)
-    if fields.upgrade:
+    if fields.upgrade and status in (101, 426):  # elsewhere it offers what is never forwarded: Apache's "h2,h2c"
         out.append(b"Upgrade: " + b", ".join(fields.upgrade))
     if bodiless or method == b"HEAD":
         length = 0
     elif length is None:
         length = UNTIL_CLOSE
-    persists = b"close" not in connection if minor else b"keep-alive" in connection
     out += [b"X-Forwarded-For: " + value for value in fields.forwarded_for]
     return Response(
         status=status,
         length=length,
-        persists=persists and length != UNTIL_CLOSE,
+        persists=length != UNTIL_CLOSE and _persists(minor, connection),
         lines=out,
     )

@@ -1,9 +1,9 @@
 """
 The flow of HTTP/1.1 between one client and its backend, one exchange at a time.
 
-The state of each side is the method that takes its next bytes: `_client` for the request, `_backend` for the response; an
-exchange is over when both are. Bytes of a pipelined request stay in `_held` until the response before it is whole, so
-responses cannot be mixed up, and what a backend sends without being asked never reaches a client.
+The state of each side is the method that takes its next bytes: `_client` for the request, `_backend` for the response;
+an exchange is over when both are. Bytes of a pipelined request stay in `_held` until the response before it is whole,
+so responses cannot be mixed up, and what a backend sends without being asked never reaches a client.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b
 _CLIENT_GONE: Final = 499
 """What nginx logs for a client that left before it had an answer, and everybody since. Never sent."""
 
+_CHUNKED_LINE: Final = b"Transfer-Encoding: chunked"
+
 _State = Callable[[memoryview, float], "bytes | memoryview"]
 
 
@@ -28,9 +30,9 @@ class HttpFlow(Flow):
     """HTTP/1.1: heads are checked and rewritten, bodies pass, each exchange leaves a record."""
 
     __slots__ = (
-        "_backend", "_client", "_draining", "_head_limit", "_held", "_peer", "_persists", "_received", "_replay",
-        "_request", "_request_body", "_request_head", "_request_left", "_response", "_response_body", "_response_head",
-        "_response_left", "_reused", "_sent", "_started", "_status", "_trusted",
+        "_backend", "_client", "_draining", "_ended", "_head_limit", "_held", "_peer", "_persists", "_received",
+        "_replay", "_request", "_request_body", "_request_head", "_request_left", "_response", "_response_body",
+        "_response_head", "_response_left", "_reused", "_sent", "_started", "_status", "_trusted",
     )  # fmt: skip
 
     def __init__(self, *, peer: bytes, trusted: bool, max_head_size: int) -> None:
@@ -49,6 +51,7 @@ class HttpFlow(Flow):
         self._replay = b""
         self._reused = False
         self._draining = False
+        self._ended = False
         self._begin(0.0)
 
     def _begin(self, now: float) -> None:
@@ -78,7 +81,11 @@ class HttpFlow(Flow):
     def _request_goes_on(self, data: memoryview, now: float) -> bytes:
         whole = self._request_head.feed(data)
         if whole is None:
-            self.waiting = Waiting.HEAD
+            if self._request_head.started:
+                self.waiting = Waiting.HEAD
+            else:  # nothing but an empty line, which is to be ignored
+                self._client = self._request_begins
+                self.waiting = Waiting.NEXT_REQUEST
             return b""
         head, rest = whole
         request = read_request(head, trusted=self._trusted)
@@ -169,7 +176,10 @@ class HttpFlow(Flow):
     def resume(self, now: float) -> bytes | memoryview:
         held, self._held = self._held, b""
         self.hold = False
-        return self.from_client(memoryview(held), now)
+        out = self.from_client(memoryview(held), now)
+        if self._ended and not self.over:
+            self.client_ended(now)
+        return out
 
     def _client_tunnel(self, data: memoryview, now: float) -> memoryview:
         self._received += len(data)
@@ -192,32 +202,35 @@ class HttpFlow(Flow):
         request = self._request
         assert request is not None  # noqa: S101 - for the type checker: this state follows a request
         self._replay = b""
+        out = b""
         whole = self._response_head.feed(data)
-        if whole is None:
-            return b""
-        head, rest = whole
-        response = read_response(head, request.method)
-        if response.status < HTTPStatus.OK:
-            out = self._interim(request, response)
-        else:
-            out = self._final(request, response, now)
-        # Also with nothing left: a response without a body ends here.
-        return b"".join((out, self._backend(memoryview(rest), now))) if rest or not response.length else out
+        while whole is not None:
+            head, rest = whole
+            response = read_response(head, request.method)
+            if response.status >= HTTPStatus.OK:
+                out += self._final(request, response, now)
+            elif response.status == HTTPStatus.SWITCHING_PROTOCOLS:
+                out += self._switch(request, response)
+            else:
+                if request.minor:  # a client of HTTP/1.0 knows no interim responses (RFC 9110, section 15.2)
+                    out += b"\r\n".join((*response.lines, b"\r\n"))
+                whole = self._response_head.feed(rest)
+                continue
+            # Also with nothing left: a response without a body ends here.
+            return b"".join((out, self._backend(memoryview(rest), now))) if rest or not response.length else out
+        return out
 
-    def _interim(self, request: Request, response: Response) -> bytes:
-        if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
-            if not request.upgrade or self._client != self._next_waits:
-                raise ProtocolError(HTTPStatus.BAD_GATEWAY, "101 without having been asked")
-            response.lines.append(b"Connection: Upgrade")
-            self._response = response
-            self._status = response.status
-            self._client = self._client_tunnel
-            self._backend = self._backend_tunnel
-            self.waiting = Waiting.TUNNEL
-        elif not request.minor:
-            return b""  # a client of HTTP/1.0 knows no interim responses (RFC 9110, section 15.2)
-        response.lines.append(b"\r\n")
-        return b"\r\n".join(response.lines)
+    def _switch(self, request: Request, response: Response) -> bytes:
+        """The head of a 101 for the client; from here on bytes just pass."""
+        if not request.upgrade or self._client != self._next_waits:
+            raise ProtocolError(HTTPStatus.BAD_GATEWAY, "101 without having been asked")
+        self._response = response
+        self._status = response.status
+        self._client = self._client_tunnel
+        self._backend = self._backend_tunnel
+        self.waiting = Waiting.TUNNEL
+        self.end_backend = self._ended and not self._held
+        return b"\r\n".join((*response.lines, b"Connection: Upgrade", b"\r\n"))
 
     def _final(self, request: Request, response: Response, now: float) -> bytes:
         """The head of the response for the client; sets the state that reads its body."""
@@ -229,17 +242,20 @@ class HttpFlow(Flow):
             # Answered before the request was whole: nobody knows whether the client will send the rest, so what
             # follows on its connection could not be told apart (RFC 9110, section 10.1.1).
             self._persists = False
+        elif self._ended and not self._held:
+            self._persists = False
         if response.length == CHUNKED:
             self._response_body = ChunkedBody(self._head_limit, plain=not request.minor)
             self._backend = self._chunked_response
             if not request.minor:
-                lines.remove(b"Transfer-Encoding: chunked")
                 self._persists = False
         elif response.length == UNTIL_CLOSE:
             self._backend = self._response_until_close
         else:
             self._response_left = response.length
             self._backend = self._counted_response
+        if not request.minor and _CHUNKED_LINE in lines:  # in the answer to a HEAD, too
+            lines.remove(_CHUNKED_LINE)
         if not self._persists:
             lines.append(b"Connection: close")
         elif not request.minor:
@@ -283,7 +299,7 @@ class HttpFlow(Flow):
             self._lose_backend()
         self._backend = self._unasked
         self._record(now, "")
-        if self._persists:
+        if self._persists and (self._held or not self._ended):
             self._client = self._request_begins
             self.waiting = Waiting.NEXT_REQUEST
             self.hold = bool(self._held)
@@ -327,28 +343,25 @@ class HttpFlow(Flow):
             self.reply += head + body
         self._record(now, fault)
         self._backend = self._unasked
+        self.dial = False
         self._close()
 
     def _record(self, now: float, fault: str) -> None:
         request = self._request
         method = request.method.decode("latin-1") if request else "-"
         target = request.target.decode("latin-1") if request else "-"
-        self.records.append(
-            Record(self._started, now, self._status, method, target, self._received, self._sent, fault)
-        )
+        self.records.append(Record(self._started, now, self._status, method, target, self._received, self._sent, fault))
 
     def client_ended(self, now: float) -> None:
+        self._ended = True
         if self.waiting == Waiting.TUNNEL:
             self.end_backend = True
             self._tunnel_end(now)
-        elif self.waiting in (Waiting.HEAD, Waiting.REQUEST_BODY):
-            self.client_lost(now, "the client closed before its request was whole")
         elif self.waiting == Waiting.NEXT_REQUEST:
-            self.over = True
+            self.over = not self._held  # `resume` tells again
         elif self._client != self._next_waits:
             self.client_lost(now, "the client closed before its request was whole")
-        else:
-            self._persists = False  # it may still read: answer what it asked, then close
+        # Else it may still read: what it asked, pipelined requests too, is answered before its connection is closed.
 
     def _tunnel_end(self, now: float) -> None:
         if self.end_client and self.end_backend:

@@ -3,12 +3,13 @@ One TLS server session over two memory buffers: ciphertext in, plaintext out, an
 
 Owns the state of the session: handshake, open, half-closed each way, closed. A plain `ssl.SSLObject` does half-close on
 TLS 1.2 and 1.3: `unwrap()` emits close_notify and `read()` still returns what the peer goes on to send. An end without
-close_notify is an error (`TlsTruncated`), because an attacker on the path can end a TCP stream, but cannot forge a
+close_notify is an error (`TlsTruncatedError`), because an attacker on the path can end a TCP stream, but cannot forge a
 close_notify (RFC 8446, section 6.1).
 """
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Callable
 from typing import Final, cast
@@ -21,7 +22,7 @@ class TlsError(Exception):
     """The peer's TLS is at fault; `str()` is OpenSSL's reason in words, for the log."""
 
 
-class TlsTruncated(TlsError):
+class TlsTruncatedError(TlsError):
     """The peer's TCP stream ended without a close_notify."""
 
 
@@ -54,7 +55,7 @@ class TlsSession:
         self._in.write(data)
 
     def feed_eof(self) -> None:
-        """The TCP stream ended: what is still buffered can be read, then `TlsTruncated` unless close_notify came."""
+        """The TCP stream ended: what is still buffered can be read, then `TlsTruncatedError` but for close_notify."""
         self._in.write_eof()
 
     def handshake(self) -> bool:
@@ -64,7 +65,7 @@ class TlsSession:
         except ssl.SSLWantReadError:
             return False
         except ssl.SSLEOFError:
-            raise TlsTruncated("connection closed during the handshake") from None
+            raise TlsTruncatedError("connection closed during the handshake") from None
         except ssl.SSLError as error:
             if error.reason in ("HTTP_REQUEST", "HTTPS_PROXY_REQUEST"):
                 raise PlainHttpError("the client speaks plain HTTP") from None
@@ -98,7 +99,7 @@ class TlsSession:
             self.ended = True
         except ssl.SSLEOFError:
             if not filled:
-                raise TlsTruncated("connection closed without close_notify") from None
+                raise TlsTruncatedError("connection closed without close_notify") from None
         except ssl.SSLError as error:
             raise TlsError(_reason(error)) from None
         return filled
@@ -122,11 +123,9 @@ class TlsSession:
         if self.write_closed or not self.open:
             return
         self.write_closed = True
-        try:
+        # Wants to read the peer's close_notify (the usual case), or the session is broken: ours is sent or moot.
+        with contextlib.suppress(ssl.SSLError):
             self._session.unwrap()
-        except ssl.SSLError:
-            # Wants to read the peer's close_notify (the usual case), or the session is broken: ours is sent or moot.
-            pass
 
     @property
     def unsent(self) -> int:

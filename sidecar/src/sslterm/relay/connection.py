@@ -1,39 +1,43 @@
 """
 One client socket and its one backend socket: what is read, what waits to be written, and who has to wait for whom.
 
-The backend belongs to this client alone. Back-pressure is two rules: while bytes wait for the backend nothing is read from
-the client, and while bytes wait for the client nothing is read from the backend. So at most one buffer's worth is held
-in each direction. Every event ends in `_settle`, which does what the flow has decided and then says what to wait for.
+The backend belongs to this client alone. Back-pressure is two rules: while bytes wait for the backend nothing is read
+from the client, and while bytes wait for the client nothing is read from the backend. So at most one buffer's worth is
+held in each direction. Every event ends in `_settle`, which does what the flow has decided and then says what to wait
+for. An exception that nobody expected is a fault of ours: it costs this connection, and is told, but not the others.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import socket
-import struct
+import traceback
+from contextlib import suppress
 from ipaddress import ip_address
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from sslterm.protocol.flows import Flow, RawFlow, Waiting
 from sslterm.protocol.http_flow import HttpFlow
-from sslterm.protocol.tls import PlainHttpError, TlsError, TlsSession, TlsTruncated
+from sslterm.protocol.tls import PlainHttpError, TlsError, TlsSession, TlsTruncatedError
+from sslterm.relay.upstream import RESET, Upstream
 from sslterm.settings import CHECK_ALPN, Mode
 
 if TYPE_CHECKING:
     from sslterm.relay.listener import Listener
+    from sslterm.relay.loop import Timer
 
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 _BROKEN: Final = select.EPOLLHUP | select.EPOLLERR
-_RESET: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER of zero: closing sends RST, so that nobody takes a cut stream for a whole one."""
 _LINGER: Final = 5.0
 """
-Seconds for a client to close after us. Closing with unread bytes sends RST, which can destroy the end of the response in
-the client's buffers (RFC 9112, section 9.6).
+Seconds for a client to close after us. Closing with unread bytes sends RST, which can destroy the end of the response
+in the client's buffers (RFC 9112, section 9.6).
 """
+_HANDSHAKE_GRACE: Final = 1.0
+"""Seconds that a drain leaves to a handshake: enough for any that goes on, and silent sockets do not delay the end."""
 _LONGEST_TIMER: Final = 30.0
 """Seconds after which a timer looks again, so that those of closed connections do not pile up."""
 _PLAIN_HTTP: Final = (
@@ -53,9 +57,8 @@ class Connection:
     """A client, from accept to close."""
 
     __slots__ = (
-        "_armed", "_backend", "_backend_ended", "_backend_mask", "_backend_number", "_client", "_client_ended",
-        "_client_mask", "_closing", "_connecting", "_deadline", "_deaf", "_end_told", "_fd", "_flow", "_half_closed",
-        "_kind", "_listener", "_name", "_peer", "_policy", "_relay", "_tls", "_to_backend", "_to_client",
+        "_client", "_client_ended", "_client_mask", "_closing", "_deadline", "_end_told", "_fd", "_flow", "_kind",
+        "_listener", "_name", "_peer", "_policy", "_relay", "_timer", "_tls", "_to_client", "_upstream",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, client: socket.socket, peer: tuple[Any, ...]) -> None:
@@ -67,59 +70,71 @@ class Connection:
         self._peer: str = peer[0].removeprefix("::ffff:")
         self._name = f"[{self._peer}]:{peer[1]}" if ":" in self._peer else f"{self._peer}:{peer[1]}"
         self._tls = TlsSession(listener.policy.context())
+        self._upstream = Upstream(relay, listener.policy.backends)
         self._flow: Flow | None = None
-        self._backend: socket.socket | None = None
-        self._backend_number = 0
-        self._backend_mask = 0
-        self._backend_ended = False
-        self._connecting = False
-        self._deaf = False
-        self._half_closed = False
-        self._to_backend: bytes = b""
         self._to_client: bytes = b""
         self._client_ended = False
         self._end_told = False
         self._closing = False
         self._client_mask = _IN
         self._kind = _HANDSHAKE
-        self._armed = 0.0
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # notices clients that vanish from tunnels
-        relay.connections.add(self)
         relay.register(self._fd, self._on_client)
+        relay.connections.add(self)
         self._deadline = relay.now + listener.policy.settings.handshake_timeout
-        self._arm()
+        self._timer = self._start_timer()
 
     @property
     def under_way(self) -> bool:
         """Cutting it now would be noticed."""
-        return not self._closing and (self._flow is None or not self._flow.idle)
+        return not self._closing and self._flow is not None and not self._flow.idle
 
     def drain(self) -> None:
         """Finish what is under way and begin nothing new."""
-        if self._flow is not None:
-            self._flow.drain()
-            self._settle()
+        try:
+            if self._flow is not None:
+                self._flow.drain()
+                self._settle()
+            elif not self._closing:
+                self._deadline = min(self._deadline, self._relay.now + _HANDSHAKE_GRACE)
+                self._arm()
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self._defect(error)
 
     def cut(self, fault: str) -> None:
         """Close both sockets at once."""
-        if self._flow is not None:
-            self._flow.client_lost(self._relay.now, fault)
-        self._abort()
+        try:
+            if self._flow is not None:
+                self._flow.client_lost(self._relay.now, fault)
+                self._log(self._flow)
+        finally:
+            self._abort()
+
+    def _defect(self, error: Exception) -> None:
+        trace = reversed(traceback.extract_tb(error.__traceback__))
+        where = " < ".join(f"{PurePath(each.filename).name}:{each.lineno} {each.name}" for each in trace)
+        self._listener.complain("ERROR", f"unexpected {error!r}, which cost one connection, at {where}")
+        with suppress(Exception):  # whatever is broken, the sockets get closed
+            self.cut("a defect of sslterm")
 
     # The client's socket.
 
     def _on_client(self, mask: int) -> None:
-        if mask & _OUT:
-            self._flush_client()
-        if mask & _IN:
-            self._read_client()
-        elif mask & _BROKEN:
-            # Reset while we were not reading, or closed on both sides.
-            self._client_gone("the client reset the connection")
-        if self._fd >= 0:
-            self._settle()
+        try:
+            if mask & _OUT:
+                self._flush_client()
+            if self._fd >= 0:
+                if mask & _IN:
+                    self._read_client()
+                elif mask & _BROKEN:
+                    # Reset while we were not reading, or closed on both sides.
+                    self._client_gone("the client reset the connection")
+            if self._fd >= 0:
+                self._settle()
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self._defect(error)
 
     def _read_client(self) -> None:
         relay = self._relay
@@ -131,7 +146,7 @@ class Connection:
             self._client_gone(f"the client's connection broke: {os.strerror(error.errno or 0)}")
             return
         tls = self._tls
-        if self._closing:
+        if self._closing or tls.ended:  # what follows close_notify is of no interest, and must not pile up either
             if not count:
                 self._client_ended = True
             return
@@ -139,22 +154,25 @@ class Connection:
             tls.feed(relay.ciphertext[:count])
         else:
             self._client_ended = True
-            if tls.ended:
-                return
             tls.feed_eof()
         try:
-            if self._flow is None:
+            flow = self._flow
+            if flow is None:
                 if not tls.handshake():
                     return
-                self._opened()
-                if self._flow is None:
+                flow = self._open()
+                if flow is None:
                     return
-            self._pump_client(self._flow)
+                self._pump_client(flow)
+                if relay.draining:
+                    flow.drain()
+            else:
+                self._pump_client(flow)
         except PlainHttpError as error:
             tls.take()  # an alert, which this client could not read
             self._to_client = _PLAIN_HTTP
             self._refuse(str(error))
-        except TlsTruncated as error:
+        except TlsTruncatedError as error:
             if self._flow is None:
                 self._abort()  # a port scanner, or a load balancer's probe: not worth a word
             else:
@@ -165,22 +183,20 @@ class Connection:
             else:
                 self._client_gone(f"TLS: {error}")
 
-    def _opened(self) -> None:
-        """The handshake is done."""
+    def _open(self) -> Flow | None:
+        """The handshake is done: the flow for what follows, or None if nothing does."""
         if self._tls.alpn == CHECK_ALPN:
             self._tls.close_write()
             self._closing = True
-            return
+            return None
         settings = self._policy.settings
-        now = self._relay.now
         if settings.mode is Mode.TCP:
-            self._flow = RawFlow(now)
+            self._flow = RawFlow(self._relay.now)
         else:
             networks = settings.trusted_proxies
             trusted = bool(networks) and any(ip_address(self._peer.partition("%")[0]) in each for each in networks)
             self._flow = HttpFlow(peer=self._peer.encode(), trusted=trusted, max_head_size=settings.max_head_size)
-        if self._relay.draining:
-            self._flow.drain()
+        return self._flow
 
     def _pump_client(self, flow: Flow) -> None:
         """Decrypt what was fed, and hand it on."""
@@ -190,7 +206,7 @@ class Connection:
             if count:
                 out = flow.from_client(relay.plaintext[:count], relay.now)
                 if out:
-                    self._send_backend(out)
+                    self._upstream.send(out)
             if tls.ended:
                 if not self._end_told:
                     self._end_told = True
@@ -226,41 +242,18 @@ class Connection:
             self._abort()
             return
         flow.client_lost(self._relay.now, fault)
-        if not flow.lost:  # it was over anyway, only the last bytes did not arrive
+        if not flow.lost:  # nothing was under way, or only the last bytes did not arrive
             self._log(flow)
             self._abort()
 
     # The backend's socket.
 
     def _dial(self) -> None:
-        """Connect to the backend, at the address whose turn it is."""
-        backends = self._policy.backends
-        failed = errno.ECONNREFUSED
-        while self._backend_number < len(backends):
-            family, sockaddr = backends[self._backend_number]
-            try:
-                backend = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            except OSError as error:
-                self._backend_unreachable(error.errno or 0)
-                return
-            backend.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            failed = backend.connect_ex(sockaddr)
-            if failed in (0, errno.EINPROGRESS):
-                self._backend = backend
-                self._backend_ended = self._deaf = self._half_closed = False
-                self._connecting = failed != 0
-                self._backend_mask = _OUT if self._connecting else _IN
-                self._relay.register(backend.fileno(), self._on_backend, self._backend_mask)
-                if not self._connecting:
-                    self._flush_backend()
-                return
-            backend.close()
-            self._backend_number += 1
-        self._backend_unreachable(failed)
+        failed = self._upstream.dial(self._on_backend)
+        if failed:
+            self._backend_unreachable(failed)
 
     def _backend_unreachable(self, code: int) -> None:
-        self._backend_number = 0
-        self._to_backend = b""
         host, port = self._policy.backends[0].sockaddr[:2]
         fault = f"backend {host}:{port}: {os.strerror(code)}"
         self._listener.complain("WARNING", fault)
@@ -268,53 +261,41 @@ class Connection:
             self._flow.backend_failed(self._relay.now, 502, fault)
 
     def _on_backend(self, mask: int) -> None:
-        if self._connecting:
-            self._connected()
-        else:
-            if mask & _OUT:
-                self._flush_backend()
-            if mask & _IN:
-                self._read_backend()
-            elif mask & _BROKEN:
-                self._backend_broken()
-        if self._fd >= 0:
-            self._settle()
+        try:
+            upstream = self._upstream
+            if upstream.connecting:
+                failed = upstream.connected()
+                if failed:
+                    self._backend_unreachable(failed)
+            else:
+                if mask & _OUT:
+                    upstream.flush()
+                if mask & _IN:
+                    self._read_backend()
+                elif mask & _BROKEN:
+                    self._backend_broken()
+            if self._fd >= 0:
+                self._settle()
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self._defect(error)
 
     def _backend_broken(self) -> None:
-        """Reset, while we were not waiting for what it says."""
-        if not (self._backend_ended or self._to_client):
-            self._read_backend()
-            return
-        self._park_backend()
-        if self._backend_ended:
-            self._deaf = True
-            self._to_backend = b""
+        """Reset, or closed on both sides, while we were not waiting for what it says."""
+        if self._upstream.ended:
+            self._upstream.give_up()
             if self._flow is not None:
                 self._flow.client_lost(self._relay.now, "the backend reset the connection")
-
-    def _connected(self) -> None:
-        backend = self._backend
-        assert backend is not None  # noqa: S101 - for the type checker: it is what became ready
-        self._connecting = False
-        failed = backend.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if failed:
-            waiting = self._to_backend
-            self._drop_backend()
-            self._to_backend = waiting
-            self._backend_number += 1
-            if self._backend_number < len(self._policy.backends):
-                self._dial()
-            else:
-                self._backend_unreachable(failed)
+        elif self._to_client:
+            self._upstream.park()
         else:
-            self._flush_backend()
+            self._read_backend()
 
     def _read_backend(self) -> None:
-        backend, flow, relay = self._backend, self._flow, self._relay
-        if backend is None or flow is None or self._backend_ended:
+        upstream, flow, relay = self._upstream, self._flow, self._relay
+        if upstream.socket is None or flow is None or upstream.ended:
             return
         try:
-            count = backend.recv_into(relay.plaintext)
+            count = upstream.socket.recv_into(relay.plaintext)
         except BlockingIOError:
             return
         except OSError as error:
@@ -328,51 +309,13 @@ class Connection:
             self._tls.write(out)
 
     def _end_backend(self, flow: Flow, fault: str) -> None:
-        self._backend_ended = True
+        upstream = self._upstream
+        upstream.ended = True
         again = flow.backend_ended(self._relay.now, fault)
         if fault or flow.waiting != Waiting.TUNNEL:
-            self._drop_backend()
-        self._to_backend += again
-
-    def _send_backend(self, data: bytes | memoryview) -> None:
-        if self._deaf:
-            return
-        if self._backend is None or self._connecting or self._to_backend:
-            self._to_backend += data
-            return
-        try:
-            sent = self._backend.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            # It reads no more, but what it said before is still to be read: a refusal of a large body, mostly.
-            self._deaf = True
-            return
-        if sent < len(data):
-            self._to_backend = bytes(data[sent:])
-
-    def _flush_backend(self) -> None:
-        data, self._to_backend = self._to_backend, b""
-        if data:
-            self._send_backend(data)
-
-    def _park_backend(self) -> None:
-        """Stop watching a socket that is broken, until there is room to read what is left of it."""
-        if self._backend is not None and self._backend_mask >= 0:
-            self._relay.unregister(self._backend.fileno())
-            self._backend_mask = -1
-
-    def _drop_backend(self, *, reset: bool = False) -> None:
-        backend = self._backend
-        if backend is None:
-            return
-        self._park_backend()
-        self._backend = None
-        self._connecting = False
-        self._to_backend = b""
-        if reset:
-            backend.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        backend.close()
+            upstream.drop()
+        if again:
+            upstream.send(again)
 
     # Both.
 
@@ -397,11 +340,11 @@ class Connection:
         self._set_deadline()
 
     def _obey(self, flow: Flow) -> None:
-        relay = self._relay
+        upstream = self._upstream
         while True:
             if flow.hang_up:
                 flow.hang_up = False
-                self._drop_backend()
+                upstream.drop()
             if flow.lost:
                 self._log(flow)
                 self._abort()
@@ -411,12 +354,12 @@ class Connection:
                 flow.reply = b""
             if not flow.can_resume or self._to_client:
                 break
-            out = flow.resume(relay.now)
+            out = flow.resume(self._relay.now)
             if out:
-                self._send_backend(out)
+                upstream.send(out)
         if flow.dial:
             flow.dial = False
-            if self._backend is None:
+            if upstream.socket is None:
                 self._dial()
                 if flow.lost or flow.reply:
                     self._obey(flow)
@@ -425,17 +368,12 @@ class Connection:
             self._log(flow)
         if flow.end_client:
             self._tls.close_write()
-        if flow.over and not (self._to_backend and flow.waiting == Waiting.TUNNEL):
+        if flow.over and not (upstream.pending and flow.waiting == Waiting.TUNNEL):
             self._tls.close_write()
-            self._drop_backend()
+            upstream.drop()
             self._closing = True
-        elif flow.end_backend and not self._half_closed and self._backend is not None and not self._connecting:
-            if not self._to_backend:
-                self._half_closed = True
-                try:
-                    self._backend.shutdown(socket.SHUT_WR)
-                except OSError:
-                    self._deaf = True  # gone already; reading will tell
+        elif flow.end_backend:
+            upstream.close_write()
 
     def _log(self, flow: Flow) -> None:
         log = self._policy.access_log
@@ -447,33 +385,17 @@ class Connection:
 
     def _watch(self) -> None:
         """Wait for what can be used, and for nothing else."""
-        flow = self._flow
+        flow, upstream = self._flow, self._upstream
         mask = 0
-        if not self._client_ended and (self._closing or not ((flow is not None and flow.hold) or self._to_backend)):
+        if not self._client_ended and (self._closing or not ((flow is not None and flow.hold) or upstream.pending)):
             mask = _IN
         if self._to_client:
             mask |= _OUT
         if mask != self._client_mask:
             self._client_mask = mask
             self._relay.modify(self._fd, mask)
-        if self._backend is None:
-            return
-        mask = 0
-        if self._connecting:
-            mask = _OUT
-        else:
-            if not (self._backend_ended or self._to_client):
-                mask = _IN
-            if self._to_backend:
-                mask |= _OUT
-        if mask != self._backend_mask:
-            if self._backend_mask >= 0:
-                self._relay.modify(self._backend.fileno(), mask)
-            elif mask & _IN:
-                self._relay.register(self._backend.fileno(), self._on_backend, mask)
-            else:
-                return
-            self._backend_mask = mask
+        if upstream.socket is not None:
+            upstream.watch(read=not self._to_client)
 
     def _set_deadline(self) -> None:
         flow = self._flow
@@ -484,42 +406,44 @@ class Connection:
             kind, limit = _CLIENT_READS, self._policy.settings.stall_timeout
         elif flow is None:
             return
-        elif self._connecting:
+        elif self._upstream.connecting:
             kind, limit = _CONNECT, self._policy.settings.connect_timeout
         elif self._to_client and flow.waiting != Waiting.TUNNEL:
             kind, limit = _CLIENT_READS, self._policy.settings.stall_timeout
-        elif self._to_backend and flow.waiting == Waiting.REQUEST_BODY:
+        elif self._upstream.pending and flow.waiting == Waiting.REQUEST_BODY:
             kind, limit = Waiting.RESPONSE, limits[Waiting.RESPONSE]
         else:
             kind, limit = flow.waiting, limits[flow.waiting]
         if kind != self._kind or kind not in _FROM_BEGINNING:
             self._kind = kind
             self._deadline = self._relay.now + limit
-            if self._deadline < self._armed:
+            if self._deadline < self._timer.when:
                 self._arm()
+
+    def _start_timer(self) -> Timer:
+        return self._relay.call_at(min(self._deadline, self._relay.now + _LONGEST_TIMER), self._on_timer)
 
     def _arm(self) -> None:
-        self._armed = min(self._deadline, self._relay.now + _LONGEST_TIMER)
-        self._relay.call_at(self._armed, self._on_timer)
+        self._timer.cancel()
+        self._timer = self._start_timer()
 
-    def _on_timer(self, when: float) -> None:
-        if self._fd < 0 or when != self._armed:
-            return
-        if self._relay.now < self._deadline:
-            self._arm()
-            return
-        self._expire()
-        if self._fd >= 0:
-            self._settle()
-            if self._fd >= 0 and when == self._armed:
+    def _on_timer(self) -> None:
+        try:
+            if self._relay.now >= self._deadline:
+                self._expire()
+                if self._fd >= 0:
+                    self._settle()
+            if self._fd >= 0:
                 self._arm()
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self._defect(error)
 
     def _expire(self) -> None:
         flow, now, kind = self._flow, self._relay.now, self._kind
         if flow is None or self._closing:
             self._abort()
         elif kind == _CONNECT:
-            self._drop_backend()
+            self._upstream.drop()
             flow.backend_failed(now, 504, "the backend did not accept the connection in time")
         elif kind == Waiting.RESPONSE:
             self._listener.complain("WARNING", "the backend did not answer in time")
@@ -536,7 +460,7 @@ class Connection:
         if self._client_ended:
             self._release()
             return True
-        if self._client_mask >= 0 and self._kind != _CLOSE:
+        if self._kind != _CLOSE:
             try:
                 self._client.shutdown(socket.SHUT_WR)
             except OSError:
@@ -548,15 +472,17 @@ class Connection:
         """Close both at once; a stream that was cut is seen to be cut."""
         if self._fd < 0:
             return
-        if self._flow is not None and not self._closing:
-            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._drop_backend(reset=True)
+        cut = self._flow is not None and not self._closing and not self._flow.idle
+        if cut:
+            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._upstream.drop(reset=cut)
         self._release()
 
     def _release(self) -> None:
-        self._drop_backend()
+        self._upstream.drop()
+        self._timer.cancel()
         self._relay.unregister(self._fd)
         self._fd = -1
-        self._client.close()
+        self._relay.bury(self._client)
         self._relay.closed(self)
         self._listener.released()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sslterm.protocol.flows import Waiting
 from sslterm.relay.connection import Connection
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 _BACKLOG: Final = 1024
 _PER_TURN: Final = 16
 """Connections accepted before the others get their turn; a handshake costs as much as 20 requests."""
-_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_GONE: Final = frozenset({
+    errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP,
+    errno.ENETDOWN, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH, errno.ENETUNREACH,
+})  # fmt: skip
+"""Errors of the connection that was to be accepted (accept(2)): the next one may be sound. All others are ours."""
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 1.0
 _SILENCE: Final = 10.0
@@ -89,6 +93,7 @@ class Listener:
     def on_ready(self, _mask: int) -> None:
         for _ in range(_PER_TURN):
             if self.count >= self.policy.settings.max_connections:
+                self._pause = 0.0
                 self._stop_accepting()
                 self.complain("WARNING", f"max-connections={self.count} reached: new clients wait")
                 return
@@ -97,16 +102,24 @@ class Listener:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _RESOURCES:
-                    self._stop_accepting()
-                    self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
-                    self.complain("ERROR", f"cannot accept connections: {error.strerror}; trying again")
-                    self.relay.call_at(self.relay.now + self._pause, lambda _when: self.resume())
-                    return
-                continue  # the client is gone already (ECONNABORTED and the network errors of accept(2))
+                if error.errno in _GONE:
+                    continue
+                self._stop_accepting()
+                self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+                self.complain("ERROR", f"cannot accept connections: {error.strerror}; trying again")
+                self.relay.call_at(self.relay.now + self._pause, self._try_again)
+                return
             self._pause = 0.0
-            self.count += 1
+            self._welcome(client, peer)
+
+    def _welcome(self, client: socket.socket, peer: tuple[Any, ...]) -> None:
+        self.count += 1
+        try:
             Connection(self, client, peer)
+        except Exception as error:  # noqa: BLE001 - whatever it is: it must not cost the others their relay
+            self.count -= 1
+            client.close()
+            self.complain("ERROR", f"cannot serve a connection: {error!r}")
 
     def complain(self, level: str, what: str) -> None:
         """Say something in the sidecar's own log, but the same thing at most once in `_SILENCE` seconds."""
@@ -125,17 +138,16 @@ class Listener:
             self._paused = True
             self.relay.unregister(self.socket.fileno())
 
-    def resume(self) -> None:
-        """Accept again, if there is room."""
-        if self._paused and self.socket.fileno() >= 0 and self.count < self.policy.settings.max_connections:
+    def _try_again(self) -> None:
+        if self._paused and self.socket.fileno() >= 0:
             self._paused = False
             self.relay.register(self.socket.fileno(), self.on_ready)
 
     def released(self) -> None:
         """One of its connections is closed."""
         self.count -= 1
-        if self._paused and not self._pause:
-            self.resume()
+        if not self._pause:  # else a timer is running
+            self._try_again()
 
     def close(self) -> None:
         """Listen no more."""

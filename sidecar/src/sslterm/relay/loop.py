@@ -2,11 +2,14 @@
 The relay's loop: one epoll set, dispatch by file descriptor, deadlines.
 
 It runs on a thread of its own, as a bare loop, beside the control plane's event loop: an epoll set inside another loop
-costs 15 to 25 % more per request under load, and a thread that only waits costs nothing. The two meet in the few methods
-marked "any thread", which leave a call in `_calls` and wake the loop.
+costs 15 to 25 % more per request under load, and a thread that only waits costs nothing. The two meet in the few
+methods marked "any thread", which leave a call in `_calls` and wake the loop.
 
 Deadlines are lazy. A connection moves its deadline with every byte, which is one attribute write; the heap holds one
 entry per connection, and when that comes up the connection says whether it is really time.
+
+Sockets are closed at the end of a turn (`bury`). Closed at once, their numbers could be taken again within the turn,
+and an event reported for the old one would be taken for the new one's: a reset, say, of a client just accepted.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import itertools
 import os
 import select
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -31,16 +35,32 @@ _READ: Final = select.EPOLLIN
 _LOG_DELAY: Final = 0.05
 
 
+class Timer:
+    """Something to be called at the time `when`, unless it is cancelled."""
+
+    __slots__ = ("what", "when")
+
+    def __init__(self, when: float, what: Callable[[], None]) -> None:
+        self.when = when
+        self.what: Callable[[], None] | None = what
+
+    def cancel(self) -> None:
+        """Forget what was to be called: until its time comes, nothing but this small object is kept."""
+        self.what = None
+
+
 class Relay:
     """Accepts connections from the listeners that it is given and relays them, until it is drained or stopped."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
-        self._timers: list[tuple[float, int, Callable[[float], None]]] = []
+        self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._calls: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._waking = threading.Lock()
+        self._buried: list[socket.socket] = []
         self._listeners: list[Listener] = []
         self._running = True
         self.draining = False
@@ -73,7 +93,9 @@ class Relay:
 
     def _call(self, what: Callable[[], None]) -> None:
         self._calls.append(what)
-        os.eventfd_write(self._wake, 1)
+        with self._waking:
+            if self._wake >= 0:  # else the relay is at its end, and this comes too late
+                os.eventfd_write(self._wake, 1)
 
     # The relay's thread.
 
@@ -87,24 +109,28 @@ class Relay:
                 listener.close()
             for connection in list(self.connections):
                 connection.cut("stopped")
+            self._close_buried()
             self._flush_logs()
+            with self._waking:
+                os.close(self._wake)
+                self._wake = -1
             self._epoll.close()
-            os.close(self._wake)
 
     def _turn(self) -> None:
         events = self._epoll.poll(self._timeout(), 256)
         self.now = now = monotonic()
         handlers = self._handlers
         for fd, mask in events:
-            # An earlier event of this turn may have closed this one; a number that was taken again gets a false
-            # alarm, which does no harm to sockets that do not block.
-            handler = handlers.get(fd)
+            handler = handlers.get(fd)  # None: an earlier event of this turn was its end
             if handler is not None:
                 handler(mask)
         timers = self._timers
         while timers and timers[0][0] <= now:
-            when, _, what = heapq.heappop(timers)
-            what(when)
+            what = heapq.heappop(timers)[2].what
+            if what is not None:
+                what()
+        if self._buried:
+            self._close_buried()
         if self.unlogged and now - self._logged >= _LOG_DELAY:
             self._flush_logs()
 
@@ -113,6 +139,11 @@ class Relay:
         if self.unlogged:
             until = _LOG_DELAY if until is None else min(until, _LOG_DELAY)
         return -1 if until is None else max(until, 0.0)
+
+    def _close_buried(self) -> None:
+        for each in self._buried:
+            each.close()
+        self._buried.clear()
 
     def _flush_logs(self) -> None:
         self._logged = self.now
@@ -140,9 +171,15 @@ class Relay:
         del self._handlers[fd]
         self._epoll.unregister(fd)
 
-    def call_at(self, when: float, what: Callable[[float], None]) -> None:
-        """Call `what(when)` at the time `when` of the monotonic clock."""
-        heapq.heappush(self._timers, (when, next(self._order), what))
+    def bury(self, dead: socket.socket) -> None:
+        """Close `dead`, which is not registered any more, at the end of this turn."""
+        self._buried.append(dead)
+
+    def call_at(self, when: float, what: Callable[[], None]) -> Timer:
+        """Call `what` at the time `when` of the monotonic clock."""
+        timer = Timer(when, what)
+        heapq.heappush(self._timers, (when, next(self._order), timer))
+        return timer
 
     def closed(self, connection: Connection) -> None:
         """`connection` is no more."""
@@ -159,7 +196,7 @@ class Relay:
         for connection in list(self.connections):
             connection.drain()
         if self.connections:
-            self.call_at(self.now + timeout, lambda _when: self._stop())
+            self.call_at(self.now + timeout, self._stop)
         else:
             self._running = False
 

@@ -1,0 +1,48 @@
+"""At `--max-connections` new clients wait in the queue, and are served as soon as there is room."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+from lab.backend import backend, echo_requests
+from lab.client import Client, at_rest, get, open_files, relay
+
+
+def test_the_next_client_waits_for_room():
+    with backend(echo_requests) as server, relay(server, "--max-connections=3") as running:
+        first = [Client(running.port) for _ in range(3)]
+        for each in first:
+            assert each.ask(get())[0] == 200
+        answers = []
+
+        def ask():
+            with Client(running.port) as client:
+                answers.append(client.ask(get())[0])
+
+        others = [threading.Thread(target=ask) for _ in range(5)]
+        for each in others:
+            each.start()
+        assert "new clients wait" in running.wait_for("max-connections=3 reached")[0]
+        at_rest(running)
+        assert answers == []
+        assert open_files(running.pid) <= running.idle + 6
+        for each in first:
+            assert each.ask(get())[0] == 200, "those inside are served"
+        first.pop().close()
+        for each in others:
+            each.join(30)
+        assert answers == [200] * 5, "one place was enough for all of them in turn"
+        for each in first:
+            each.close()
+        assert len(running.said("max-connections")) == 1
+
+
+def test_silent_clients_do_not_hold_their_places_for_ever():
+    with backend(echo_requests) as server:
+        with relay(server, "--max-connections=2", "--handshake-timeout=300ms") as running:
+            silent = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(2)]
+            with Client(running.port) as client:
+                assert client.ask(get())[0] == 200
+            for each in silent:
+                each.close()

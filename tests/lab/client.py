@@ -1,0 +1,186 @@
+"""A TLS client that can do what `ssl.SSLSocket` cannot: half-close, send bytes of its own choice, break off."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lab.backend import Backend, Peer, read_body
+from lab.sidecar import SERVING, Sidecar, any_certificate, free_port, sidecar, wait_until
+
+
+class Client(Peer):
+    """One TLS connection. Inherited methods speak plaintext; `raw` is the socket below."""
+
+    def __init__(self, port: int, context: ssl.SSLContext | None = None, receive_buffer: int = 0) -> None:
+        raw = socket.socket()
+        if receive_buffer:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        super().__init__(raw)
+        raw.connect(("127.0.0.1", port))
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = (context or any_certificate()).wrap_bio(self._in, self._out, server_hostname="localhost")
+        self._until_done(self.tls.do_handshake)
+
+    @staticmethod
+    def hello() -> bytes:
+        """The first flight of a handshake."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        with suppress(ssl.SSLWantReadError):
+            any_certificate().wrap_bio(incoming, outgoing).do_handshake()
+        return outgoing.read()
+
+    def _until_done(self, step):
+        while True:
+            try:
+                result = step()
+            except ssl.SSLWantReadError:
+                self._flush()
+                data = self.raw.recv(65536)
+                if data:
+                    self._in.write(data)
+                else:
+                    self._in.write_eof()
+            else:
+                self._flush()
+                return result
+
+    def _flush(self) -> None:
+        if self._out.pending:
+            self.raw.sendall(self._out.read())
+
+    def recv(self, size: int = 65536) -> bytes:
+        """Empty at the server's close_notify; ssl.SSLEOFError where the stream ends without one."""
+        if self._ahead:
+            return super().recv(size)
+        try:
+            data: bytes = self._until_done(lambda: self.tls.read(size))
+        except ssl.SSLZeroReturnError:
+            return b""
+        return data
+
+    def send(self, data: bytes) -> None:
+        for at in range(0, len(data), 65536):
+            self.tls.write(data[at : at + 65536])
+            self._flush()
+
+    def end(self) -> None:
+        """close_notify: nothing more to say, but still listening."""
+        with suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        self._flush()
+
+    def close(self) -> None:
+        """In order, as far as the other side still listens."""
+        with suppress(OSError):
+            self.end()
+        self.raw.close()
+
+    def is_cut(self) -> bool:
+        """The stream breaks off: a reset, or an end without close_notify."""
+        try:
+            self.rest()
+        except (ConnectionResetError, ssl.SSLEOFError):
+            return True
+        return False
+
+    def ask(self, request: bytes) -> tuple[int, bytes, bytes]:
+        self.send(request)
+        return self.answer()
+
+    def answer(self, *, method: bytes = b"GET") -> tuple[int, bytes, bytes]:
+        """A response: status, head, body (up to the end of the stream where no length is given)."""
+        head = self.head()
+        status = int(head.split(b" ", 2)[1])
+        lower = head.lower()
+        if method == b"HEAD" or status < 200 or status in (204, 304):
+            body = b""
+        elif b"\r\ncontent-length:" in lower or b"\r\ntransfer-encoding:" in lower:
+            body = read_body(self, head)
+        else:
+            body = self.rest()
+        return status, head, body
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def get(path: bytes = b"/", *fields: bytes, method: bytes = b"GET") -> bytes:
+    """A request without a body."""
+    return b"\r\n".join((method + b" " + path + b" HTTP/1.1", b"Host: localhost", *fields, b"", b""))
+
+
+def post(body: bytes, path: bytes = b"/", *fields: bytes) -> bytes:
+    return get(path, b"Content-Length: %d" % len(body), *fields, method=b"POST") + body
+
+
+def open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def cpu_ticks(pid: int) -> int:
+    """User and system time so far, in hundredths of a second."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def at_rest(running: Sidecar) -> None:
+    """Wait until the process waits without work: one that spins never gets there."""
+    ticks: list[int] = []
+
+    def resting() -> bool:
+        ticks.append(cpu_ticks(running.pid))
+        return len(ticks) > 40 and ticks[-1] - ticks[-40] <= 2
+
+    wait_until(resting, "a process at rest")
+
+
+def memory(pid: int) -> int:
+    """Bytes of its own (anonymous) memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
+
+
+@contextmanager
+def relay(
+    target: Backend | int, *flags: str, before: Sequence[str] = (), mortal: bool = False
+) -> Iterator[Sidecar]:
+    """
+    A sidecar in front of `target` (a backend or a port) on a loopback port.
+
+    At the end all sockets must be closed again, and the process must end well; `mortal`: the test itself ends it.
+    """
+    backend_port = target if isinstance(target, int) else target.port
+    with sidecar(
+        f"--frontend-addr=127.0.0.1:{free_port()}",
+        f"--backend-addr=127.0.0.1:{backend_port}",
+        *flags,
+        before=before,
+        ready=None if mortal else SERVING,
+    ) as running:
+        running.wait_for(SERVING)
+        running.idle = open_files(running.pid)
+        yield running
+        if not mortal:
+            nothing_left(running)
+
+
+def access_lines(running: Sidecar, count: int) -> list[str]:
+    """Wait until the access log has that many lines; all of them."""
+    return wait_until(
+        lambda: list(running.access) if len(running.access) >= count else None, f"{count} lines in {running.access}"
+    )
+
+
+def nothing_left(running: Sidecar) -> None:
+    """Wait until the process holds no more files than when it had served nobody."""
+    wait_until(
+        lambda: open_files(running.pid) <= running.idle, f"back to {running.idle} files, not {open_files(running.pid)}"
+    )

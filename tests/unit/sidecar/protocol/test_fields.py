@@ -1,0 +1,111 @@
+"""Header fields: names, control characters, trailers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from sslterm.protocol import fields
+from sslterm.protocol.fields import (
+    _KNOWN_LIMIT,
+    SPECIAL,
+    TOKEN,
+    Kind,
+    ProtocolError,
+    check_trailer,
+    field_name,
+    split_lines,
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"", b" ", b"a b", b"Content-Length ", b" Content-Length", b"a\tb", b"a:b", b"a(b", b"\xe9", b"a\x00b", b"a\x7f"],
+)
+def test_what_is_no_token_is_no_name(name):
+    with pytest.raises(ProtocolError) as refusal:
+        field_name(name)
+
+    assert refusal.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (b"content-LENGTH", Kind.LENGTH),
+        (b"X-Forwarded-For", Kind.FORWARDED_FOR),
+        (b"X_Forwarded_For", Kind.IDENTITY),
+        (b"X-Forwarded_For", Kind.IDENTITY),
+        (b"x_real_ip", Kind.IDENTITY),
+        (b"Transfer_Encoding", Kind.IDENTITY),
+        (b"Content_Length", Kind.IDENTITY),
+        (b"Client_Cert", Kind.IDENTITY),
+        (b"X_Forwarded_Client_Cert", Kind.IDENTITY),
+        (b"Proxy", Kind.IDENTITY),
+        (b"X_Own_Header", None),
+        (b"Content-Type", None),
+    ],
+)
+def test_a_name_that_imitates_another_is_never_passed_on(name, kind):
+    assert SPECIAL.get(field_name(name)) == kind
+    assert SPECIAL.get(field_name(name)) == kind, "and the same when it is known already"
+
+
+def test_names_that_clients_make_up_do_not_pile_up_nor_shut_out_others():
+    for number in range(3 * _KNOWN_LIMIT):
+        field_name(b"x-%d" % number)
+    field_name(b"X-Newcomer")
+
+    assert len(fields._KNOWN) <= _KNOWN_LIMIT
+    assert b"X-Newcomer" in fields._KNOWN
+
+
+@given(st.binary(max_size=40))
+def test_a_name_is_a_token_in_lower_case_or_an_error(name):
+    try:
+        lower = field_name(name)
+    except ProtocolError:
+        assert not name or set(name) - set(TOKEN)
+    else:
+        assert lower == name.lower() or (b"_" in name and lower == b"proxy")
+
+
+@given(st.lists(st.binary(max_size=20), min_size=1, max_size=5))
+@example([b"a\rb"])
+@example([b"a\nb"])
+@example([b"a\r", b"b"])
+@example([b"\n"])
+def test_lines_are_split_only_where_every_reader_would(parts):
+    head = b"\r\n".join(parts)
+    try:
+        lines = split_lines(head)
+    except ProtocolError:
+        assert any(byte in part for part in parts for byte in (*range(9), *range(10, 32), 127))
+    else:
+        assert lines == parts
+        assert not any(byte in line for line in lines for byte in b"\x00\r\n\x7f")
+
+
+@pytest.mark.parametrize(
+    ("line", "passed"),
+    [
+        (b"Expires: never", True),
+        (b"Server-Timing:", True),
+        (b"Content-Length: 5", False),
+        (b"Transfer-Encoding: chunked", False),
+        (b"Host: x", False),
+        (b"X-Forwarded-For: 1.2.3.4", False),
+        (b"Client-Cert: me", False),
+        (b"x_forwarded_for: 1.2.3.4", False),
+        (b"Connection: close", False),
+    ],
+)
+def test_trailers_of_framing_routing_and_identity_are_dropped(line, passed):
+    assert check_trailer(line) is passed
+
+
+@pytest.mark.parametrize("line", [b"no colon", b" folded: x", b"a : b", b"a: \x00", b"a: b\rc: d", b": x"])
+def test_a_malformed_trailer_is_an_error(line):
+    with pytest.raises(ProtocolError):
+        check_trailer(line)
