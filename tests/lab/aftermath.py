@@ -1,0 +1,29 @@
+"""For tests that run commands as a reader would, under names and ports of the reader's choosing."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from contextlib import contextmanager
+
+from docker.errors import APIError
+
+
+@contextmanager
+def nothing_left(api, *names):
+    """Fails if one of `names` is taken; afterwards removes, by id, every container that came in between."""
+    taken = [each["Names"][0] for each in api.containers(all=True) if each["Names"][0].removeprefix("/") in names]
+    assert not taken, f"these containers are in the way (make demo-down?): {taken}"
+    before = {each["Id"] for each in api.containers(all=True)}
+    try:
+        yield
+    finally:
+        for _ in range(100):  # an injector among them may be at work while we remove
+            left = [each for each in api.containers(all=True) if each["Id"] not in before]
+            left.sort(key=lambda each: "byfahrer.target" in each["Labels"])
+            if not left:
+                break
+            for each in left:
+                with contextlib.suppress(APIError):
+                    api.remove_container(each["Id"], force=True, v=True)
+            time.sleep(0.05)
