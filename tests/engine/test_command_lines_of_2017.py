@@ -1,9 +1,9 @@
 """
 The commands of the two READMEs of 2017, with our images under the old names.
 
-As they stand but for three things. Their image brought a certificate along, ours makes one when asked to, since no key is
-ever part of an image; the service is published with mode=host instead of over the ingress mesh, which needs IPVS in the
-kernel; and names are looked for before they are taken.
+As they stand but for two things. Their image brought a certificate along, ours makes one when asked to, since no key is
+ever part of an image; and the service is published with mode=host instead of over the ingress mesh, which needs IPVS in
+the kernel.
 """
 
 from __future__ import annotations

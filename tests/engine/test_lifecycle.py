@@ -89,6 +89,17 @@ def test_a_restarted_target_has_its_sidecar_back_in_its_new_namespace(lab, injec
     assert lab.sidecars(www)[0]["Id"] == before
 
 
+def test_twenty_restarts_in_a_row_end_with_one_sidecar_and_no_complaint(lab, injector):
+    daemon = injector().is_ready()
+    www = lab.run()
+    lab.becomes_served(www)
+    for _ in range(20):
+        lab.api.restart(www, timeout=0)
+    lab.becomes_served(www)
+
+    assert daemon.saying("ERROR") == []
+
+
 def test_a_crash_with_a_restart_policy_is_a_restart(lab, injector):
     injector().is_ready()
     www = lab.run(host={"restart_policy": {"Name": "always"}})

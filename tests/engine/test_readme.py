@@ -56,8 +56,9 @@ def run(section: str, folder: Path) -> list[str]:
     for block in readme.sections()[section]:
         script = block.replace("docker compose", compose())
         done = subprocess.run(
-            ("bash", "-euo", "pipefail", "-c", script), cwd=folder, check=False, capture_output=True, text=True, timeout=100
-        )
+            ("bash", "-euo", "pipefail", "-c", script),
+            cwd=folder, check=False, capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
         printed.append(done.stdout)
     return printed

@@ -36,7 +36,8 @@ def serve(peer):
     head = b""
     while b"\\r\\n\\r\\n" not in head:
         head += peer.recv(65536)
-    key = next(l for l in head.split(b"\\r\\n") if l.lower().startswith(b"sec-websocket-key:")).split(b":", 1)[1].strip()
+    lines = head.split(b"\\r\\n")
+    key = next(l[18:].strip() for l in lines if l.lower().startswith(b"sec-websocket-key:"))
     accept = base64.b64encode(hashlib.sha1(key + MAGIC).digest())
     peer.sendall(b"HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
                  b"Sec-WebSocket-Accept: " + accept + b"\\r\\n\\r\\n")
@@ -76,7 +77,8 @@ while True:
 
 def program(lab, source, **labels):
     """A target that runs a Python program on its loopback port 8080, which nobody reaches but the sidecar."""
-    return lab.run(entrypoint=["/usr/bin/python3", "-c", source], labels={f"byfahrer.{k}": v for k, v in labels.items()})
+    settings = {f"byfahrer.{name}": value for name, value in labels.items()}
+    return lab.run(entrypoint=["/usr/bin/python3", "-c", source], labels=settings)
 
 
 def untrusting():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,11 @@ class Client(Peer):
         raw.connect(("127.0.0.1", port))
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = (context or any_certificate()).wrap_bio(self._in, self._out, server_hostname="localhost")
-        self._until_done(self.tls.do_handshake)
+        try:
+            self._until_done(self.tls.do_handshake)
+        except BaseException:
+            raw.close()
+            raise
 
     @staticmethod
     def hello() -> bytes:
@@ -122,7 +125,7 @@ def post(body: bytes, path: bytes = b"/", *fields: bytes) -> bytes:
 
 
 def open_files(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def cpu_ticks(pid: int) -> int:
@@ -149,9 +152,7 @@ def memory(pid: int) -> int:
 
 
 @contextmanager
-def relay(
-    target: Backend | int, *flags: str, before: Sequence[str] = (), mortal: bool = False
-) -> Iterator[Sidecar]:
+def relay(target: Backend | int, *flags: str, before: Sequence[str] = (), mortal: bool = False) -> Iterator[Sidecar]:
     """
     A sidecar in front of `target` (a backend or a port) on a loopback port.
 

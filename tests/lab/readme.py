@@ -101,6 +101,9 @@ if __name__ == "__main__":  # writes the tables into the README
     text = README.read_text()
     for name, made in (("labels", labels_table()), ("settings", settings_table()), ("injector", injector_table())):
         text = re.sub(
-            rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", lambda m, made=made: m[1] + made + m[2], text, flags=re.DOTALL
+            rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)",
+            lambda m, made=made: m[1] + made + m[2],
+            text,
+            flags=re.DOTALL,
         )
     README.write_text(text)

@@ -1,8 +1,8 @@
 """
 From flags and environment to a running sidecar, and its exit code.
 
-Everything that can be wrong with the configuration becomes one line on stderr and exit code 2; 0 is "stopped when asked",
-1 all else.
+Everything that can be wrong with the configuration becomes one line on stderr and exit code 2; 0 is "stopped when
+asked", 1 all else.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from loguru import logger
 from byfahrer import labels
 from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError
 from byfahrer.engine.interface import Engine
-from byfahrer.model import NOTHING, Inject, Observed, Plan, Problem, Remove, Restart, Start, Status
+from byfahrer.model import NOTHING, Container, Inject, Observed, Plan, Problem, Remove, Restart, Start, Status
 from byfahrer.plan import Policy, fits, plan, sidecar_name
 from byfahrer.reconcile.backoff import STEADY, Pace
 from byfahrer.reconcile.observe import observe
@@ -30,7 +30,7 @@ class UnmetError(Exception):
 
 
 class PassingError(Exception):
-    """Somebody else was at it at the same moment: nothing that people need to know. Tried again with back-off."""
+    """Something else happened at the same moment: nothing that people need to know. Tried again with back-off."""
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class Reconciler:
             return wait
         memory.pace.tried(self._clock())
         for action in starts:
-            await self._start(action, target_id)
+            await self._start(action, observed.target)
         self._tell(memory, ())
         return None
 
@@ -92,7 +92,7 @@ class Reconciler:
         else:
             logger.opt(exception=error).error("'{}': a bug of byfahrer; it is looked at again in {:.0f} s", name, wait)
 
-    async def _start(self, action: Inject | Start | Restart, target_id: str) -> None:
+    async def _start(self, action: Inject | Start | Restart, target: Container) -> None:
         """Have a sidecar running. Every failed start leaves a container that is of no use: it is removed."""
         if isinstance(action, Inject):
             sidecar_id, name = await self._create(action), action.name
@@ -109,10 +109,12 @@ class Reconciler:
             raise
         except EngineError as error:
             await self._engine.remove(sidecar_id)
-            again = await observe(self._engine, target_id)
-            if again.target is None or not again.target.alive:
-                logger.debug("'{}' went away while its proxy container was started", name)
+            now = (await observe(self._engine, target.id)).target
+            if now is None or not now.alive:
+                logger.debug("'{}' went away while its proxy container was started", target.name)
                 return
+            if now.started_at != target.started_at:
+                raise PassingError("it restarted while its proxy container was started") from error
             raise UnmetError(f"its proxy container '{name}' did not start: {error}") from error
         logger.debug("Proxy container '{}' started in {:.0f} ms", name, (self._clock() - begun) * 1000)
 

@@ -136,6 +136,26 @@ async def test_a_target_that_vanishes_between_create_and_start_is_nobodys_proble
     assert said == ["Create proxy container 'www-proxy' for 'www' from sslterm"]
 
 
+async def test_a_target_that_restarts_while_its_sidecar_is_started_is_nobodys_problem(said):
+    world = World()
+    key = world.engine.run("www", ASKS)
+    start = world.engine.start
+
+    async def restart_meanwhile(sidecar_id):
+        world.engine.start = start
+        world.engine.down(key)
+        try:
+            await start(sidecar_id)
+        finally:
+            world.engine.up(key)
+
+    world.engine.start = restart_meanwhile
+    await world.settle()
+
+    assert world.engine.served(key)
+    assert [line for line in said if not line.startswith("Create")] == []
+
+
 async def test_an_image_that_is_not_there_is_told_once_and_used_when_it_comes(said):
     world = World()
     world.engine.images.clear()
