@@ -15,21 +15,22 @@ def close_after_each(peer):
 
 @pytest.mark.parametrize("request_", [get(), post(b"x")])
 def test_a_connection_that_was_closed_in_time_is_replaced(request_):
-    with backend(close_after_each) as server, relay(server) as running:
-        with Client(running.port) as client:
-            for number in range(3):
-                assert client.ask(get())[0] == 200
-                wait_until(lambda: sockets(running) == 2, "the backend's end seen: a listener and a client are left")
-                assert client.ask(request_)[0] == 200
-                wait_until(lambda: sockets(running) == 2, "the backend's end seen")
-                assert server.accepted == 2 * number + 2
+    with backend(close_after_each) as server, relay(server) as running, Client(running.port) as client:
+        for number in range(3):
+            assert client.ask(get())[0] == 200
+            wait_until(lambda: sockets(running) == 2, "the backend's end seen: a listener and a client are left")
+            assert client.ask(request_)[0] == 200
+            wait_until(lambda: sockets(running) == 2, "the backend's end seen")
+            assert server.accepted == 2 * number + 2
 
 
 def sockets(running):
     """Its TCP sockets."""
     from pathlib import Path
 
-    inodes = {link[8:-1] for link in map(read_link, Path(f"/proc/{running.pid}/fd").iterdir()) if link.startswith("socket:")}
+    inodes = {
+        link[8:-1] for link in map(read_link, Path(f"/proc/{running.pid}/fd").iterdir()) if link.startswith("socket:")
+    }
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(line[9] in inodes for line in lines)
 
@@ -60,7 +61,9 @@ def test_a_repeatable_request_that_meets_the_close_is_sent_again(method):
         assert server.accepted == 2
 
 
-@pytest.mark.parametrize("request_", [post(b""), post(b"x"), get(method=b"PATCH"), get(b"/", b"Content-Length: 1") + b"x"])
+@pytest.mark.parametrize(
+    "request_", [post(b""), post(b"x"), get(method=b"PATCH"), get(b"/", b"Content-Length: 1") + b"x"]
+)
 def test_any_other_is_502_and_never_sent_twice(request_):
     with backend(refuse_the_second) as server, relay(server) as running:
         with Client(running.port) as client:

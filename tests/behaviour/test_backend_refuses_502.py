@@ -24,7 +24,9 @@ def test_refused_connections_are_502_until_somebody_listens():
             client.send(get(method=b"HEAD") + get())
             assert b"Content-Length: 16" in client.head()
             assert client.rest() == b""
-        assert len(running.wait_for(f"WARN .*backend 127.0.0.1:{port}: Connection refused")) == 1, "said once, not thrice"
+        assert len(running.wait_for(f"WARN .*backend 127.0.0.1:{port}: Connection refused")) == 1, (
+            "said once, not thrice"
+        )
         back = Backend(echo_requests, port)
         with Client(running.port) as client:
             assert client.ask(get(b"/back"))[2] == b"GET /back "
@@ -60,6 +62,5 @@ def test_what_is_no_response_is_502(said):
         peer.head()
         peer.send(said)
 
-    with backend(answer) as server, relay(server) as running:
-        with Client(running.port) as client:
-            assert client.ask(get())[::2] == (502, b"502 Bad Gateway\n")
+    with backend(answer) as server, relay(server) as running, Client(running.port) as client:
+        assert client.ask(get())[::2] == (502, b"502 Bad Gateway\n")

@@ -50,9 +50,8 @@ def test_a_backend_that_does_not_accept_is_504():
         filler = socket.socket()
         filler.setblocking(False)
         filler.connect_ex(deaf.getsockname())
-        with relay(deaf.getsockname()[1], "--connect-timeout=200ms") as running:
-            with Client(running.port) as client:
-                assert client.ask(get())[0] == 504
+        with relay(deaf.getsockname()[1], "--connect-timeout=200ms") as running, Client(running.port) as client:
+            assert client.ask(get())[0] == 504
         for each in (*queue, filler):
             each.close()
     assert "did not accept the connection in time" in running.access[0]

@@ -7,10 +7,10 @@ import socket
 import pytest
 
 from lab.namespace import namespace
-from lab.sidecar import free_port, hello_backend, refused, sidecar
+from lab.sidecar import free_port, has_ipv6, hello_backend, refused, sidecar
 
 
-@pytest.mark.parametrize("host", ["", "0.0.0.0", "[::]", "127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "127.0.0.1", *(["[::]", "[::1]"] if has_ipv6() else [])])
 @pytest.mark.parametrize("mode", ["http", "tcp"])
 def test_it_finds_the_sidecar_wherever_it_listens(port, host, mode):
     env = {"SSLTERM_FRONTEND_ADDR": f"{host}:{port}", "SSLTERM_MODE": mode}

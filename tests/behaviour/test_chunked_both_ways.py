@@ -11,14 +11,13 @@ CHUNKED = b"Transfer-Encoding: chunked"
 
 
 def test_a_chunked_upload_arrives_whole():
-    with backend(echo_requests) as server, relay(server) as running:
-        with Client(running.port) as client:
-            client.send(get(b"/up", CHUNKED, method=b"PUT"))
-            for _ in range(100):
-                client.send(b"400;ext=1\r\n" + b"x" * 1024 + b"\r\n")
-            client.send(b"0\r\n\r\n")
+    with backend(echo_requests) as server, relay(server) as running, Client(running.port) as client:
+        client.send(get(b"/up", CHUNKED, method=b"PUT"))
+        for _ in range(100):
+            client.send(b"400;ext=1\r\n" + b"x" * 1024 + b"\r\n")
+        client.send(b"0\r\n\r\n")
 
-            assert client.answer()[2] == b"PUT /up " + b"x" * 102_400
+        assert client.answer()[2] == b"PUT /up " + b"x" * 102_400
 
 
 def test_pieces_pass_as_they_come():
@@ -34,15 +33,14 @@ def test_pieces_pass_as_they_come():
         assert peer.until(b"\r\n\r\n") == b"0\r\n\r\n"
         peer.send(b"0\r\n\r\n")
 
-    with backend(converse) as server, relay(server) as running:
-        with Client(running.port) as client:
-            client.send(get(b"/", CHUNKED, method=b"POST"))
-            client.head()
-            for number in b"123":
-                client.send(b"1\r\n%c\r\n" % number)
-                assert client.until(b"!\r\n") == b"2\r\n%c!\r\n" % number
-            client.send(b"0\r\n\r\n")
-            assert client.until(b"0\r\n\r\n") == b"0\r\n\r\n"
+    with backend(converse) as server, relay(server) as running, Client(running.port) as client:
+        client.send(get(b"/", CHUNKED, method=b"POST"))
+        client.head()
+        for number in b"123":
+            client.send(b"1\r\n%c\r\n" % number)
+            assert client.until(b"!\r\n") == b"2\r\n%c!\r\n" % number
+        client.send(b"0\r\n\r\n")
+        assert client.until(b"0\r\n\r\n") == b"0\r\n\r\n"
 
 
 def test_trailers_pass_both_ways_and_those_of_framing_do_not():
@@ -52,13 +50,12 @@ def test_trailers_pass_both_ways_and_those_of_framing_do_not():
         peer.send(b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 2\r\nContent-Length: 7\r\n\r\n")
         peer.rest()
 
-    with backend(answer) as server, relay(server) as running:
-        with Client(running.port) as client:
-            client.send(get(b"/", CHUNKED, method=b"POST") + b"0\r\nX-Sum: 1\r\nHost: evil\r\nX_Real_Ip: 6.6.6.6\r\n\r\n")
+    with backend(answer) as server, relay(server) as running, Client(running.port) as client:
+        client.send(get(b"/", CHUNKED, method=b"POST") + b"0\r\nX-Sum: 1\r\nHost: evil\r\nX_Real_Ip: 6.6.6.6\r\n\r\n")
 
-            assert server.sees() == b"0\r\nX-Sum: 1\r\n\r\n"
-            client.head()
-            assert client.until(b"\r\n\r\n") == b"2\r\nok\r\n0\r\nX-Sum: 2\r\n\r\n"
+        assert server.sees() == b"0\r\nX-Sum: 1\r\n\r\n"
+        client.head()
+        assert client.until(b"\r\n\r\n") == b"2\r\nok\r\n0\r\nX-Sum: 2\r\n\r\n"
 
 
 def test_curl_uploads_what_it_reads_from_a_pipe():

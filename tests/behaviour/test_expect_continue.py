@@ -50,12 +50,11 @@ def test_a_backend_that_answers_early_is_heard_while_the_body_still_comes():
         peer.send(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig")
         peer.close()
 
-    with backend(answer) as server, relay(server) as running:
-        with Client(running.port) as client:
-            client.send(get(b"/", b"Content-Length: 1000000", method=b"POST") + b"x" * 1000)
+    with backend(answer) as server, relay(server) as running, Client(running.port) as client:
+        client.send(get(b"/", b"Content-Length: 1000000", method=b"POST") + b"x" * 1000)
 
-            assert client.answer()[::2] == (413, b"big")
-            assert client.rest() == b""
+        assert client.answer()[::2] == (413, b"big")
+        assert client.rest() == b""
 
 
 def test_other_interim_responses_pass():
@@ -64,12 +63,11 @@ def test_other_interim_responses_pass():
         peer.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n" + ok())
         peer.rest()
 
-    with backend(answer) as server, relay(server) as running:
-        with Client(running.port) as client:
-            client.send(get())
+    with backend(answer) as server, relay(server) as running, Client(running.port) as client:
+        client.send(get())
 
-            assert client.head() == b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
-            assert client.answer()[2] == b"ok"
+        assert client.head() == b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+        assert client.answer()[2] == b"ok"
 
 
 def test_curl_waits_for_its_100():

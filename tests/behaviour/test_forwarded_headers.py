@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.backend import backend, ok
-from lab.client import Client, get, relay
+from lab.client import Client, relay
 
 CLAIMS = [
     b"X-Forwarded-For: 6.6.6.6",

@@ -37,26 +37,24 @@ def test_requests_that_are_sent_ahead_are_answered_in_order():
 
 def test_a_thousand_requests_in_one_piece_and_one_byte_at_a_time():
     sent = get() * 1000
-    with backend(echo_requests) as server, relay(server) as running:
-        with Client(running.port) as client:
-            client.send(sent)
-            for _ in range(1000):
-                assert client.answer()[0] == 200
-            for byte in get(b"/bytewise") + post(b"body", b"/too"):
-                client.send(bytes([byte]))
-            assert client.answer()[2] == b"GET /bytewise "
-            assert client.answer()[2] == b"POST /too body"
+    with backend(echo_requests) as server, relay(server) as running, Client(running.port) as client:
+        client.send(sent)
+        for _ in range(1000):
+            assert client.answer()[0] == 200
+        for byte in get(b"/bytewise") + post(b"body", b"/too"):
+            client.send(bytes([byte]))
+        assert client.answer()[2] == b"GET /bytewise "
+        assert client.answer()[2] == b"POST /too body"
 
 
 def test_the_end_of_what_a_client_has_to_say_does_not_cost_it_the_answers():
     """A half-close: `printf 'GET …' | openssl s_client`."""
-    with backend(echo_requests) as server, relay(server) as running:
-        with Client(running.port) as client:
-            client.send(get(b"/1") + get(b"/2"))
-            client.end()
+    with backend(echo_requests) as server, relay(server) as running, Client(running.port) as client:
+        client.send(get(b"/1") + get(b"/2"))
+        client.end()
 
-            assert [client.answer()[2], client.answer()[2]] == [b"GET /1 ", b"GET /2 "]
-            assert client.rest() == b""
+        assert [client.answer()[2], client.answer()[2]] == [b"GET /1 ", b"GET /2 "]
+        assert client.rest() == b""
 
 
 @pytest.mark.parametrize("who", ["client", "backend"])
@@ -96,14 +94,13 @@ def test_clients_of_http_1_0_are_served(request_, response, reply):
         assert peer.head().startswith(b"GET / HTTP/1.0")
         peer.send(response)
 
-    with backend(answer) as server, relay(server) as running:
-        with Client(running.port) as client:
-            client.send(request_)
-            head = client.head()
+    with backend(answer) as server, relay(server) as running, Client(running.port) as client:
+        client.send(request_)
+        head = client.head()
 
-            assert b"Connection: close" in head
-            assert b"chunked" not in head
-            assert client.rest() == reply
+        assert b"Connection: close" in head
+        assert b"chunked" not in head
+        assert client.rest() == reply
 
 
 def test_http_1_0_keep_alive():
@@ -141,9 +138,12 @@ def test_curl_keeps_its_connection():
     with backend(echo_requests) as server, relay(server) as running:
         url = f"https://127.0.0.1:{running.port}"
         said = subprocess.run(
-            ["curl", "-ksv", f"{url}/a", f"{url}/b", "-d", "body"], capture_output=True, text=True, timeout=30, check=True
+            ["curl", "-ks", f"{url}/a", f"{url}/b", "-d", "body"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
         )
 
         assert said.stdout == "POST /a bodyPOST /b body"
-        assert "Re-using existing connection" in said.stderr
         assert server.accepted == 1

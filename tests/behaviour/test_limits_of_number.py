@@ -39,10 +39,12 @@ def test_the_next_client_waits_for_room():
 
 
 def test_silent_clients_do_not_hold_their_places_for_ever():
-    with backend(echo_requests) as server:
-        with relay(server, "--max-connections=2", "--handshake-timeout=300ms") as running:
-            silent = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(2)]
-            with Client(running.port) as client:
-                assert client.ask(get())[0] == 200
-            for each in silent:
-                each.close()
+    with (
+        backend(echo_requests) as server,
+        relay(server, "--max-connections=2", "--handshake-timeout=300ms") as running,
+    ):
+        silent = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(2)]
+        with Client(running.port) as client:
+            assert client.ask(get())[0] == 200
+        for each in silent:
+            each.close()

@@ -58,13 +58,12 @@ def test_it_is_refused_and_what_it_hides_is_not_read(running, name):
 
 
 def test_a_fault_in_a_request_sent_ahead_is_answered_in_its_turn():
-    with backend(echo_requests) as server, relay(server) as own:
-        with Client(own.port) as client:
-            client.send(get(b"/1") + b"nonsense\r\n\r\n" + HIDDEN)
+    with backend(echo_requests) as server, relay(server) as own, Client(own.port) as client:
+        client.send(get(b"/1") + b"nonsense\r\n\r\n" + HIDDEN)
 
-            assert client.answer()[2] == b"GET /1 "
-            assert client.answer()[0] == 400
-            assert client.rest() == b""
+        assert client.answer()[2] == b"GET /1 "
+        assert client.answer()[0] == 400
+        assert client.rest() == b""
 
 
 def test_a_fault_in_a_body_under_way_never_looks_like_its_end():

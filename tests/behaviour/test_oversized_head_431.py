@@ -39,10 +39,13 @@ def test_the_limit_is_where_it_is_said_to_be(pieces):
 
 
 def test_trailers_have_the_same_limit():
-    with backend(echo_requests) as server, relay(server, "--max-head-size=4KiB") as running:
-        with Client(running.port) as client:
-            client.send(get(b"/", b"Transfer-Encoding: chunked", method=b"POST") + b"0\r\n" + b"A: b\r\n" * 1000 + b"\r\n")
-            assert client.answer()[0] == 431
+    with (
+        backend(echo_requests) as server,
+        relay(server, "--max-head-size=4KiB") as running,
+        Client(running.port) as client,
+    ):
+        client.send(get(b"/", b"Transfer-Encoding: chunked", method=b"POST") + b"0\r\n" + b"A: b\r\n" * 1000 + b"\r\n")
+        assert client.answer()[0] == 431
 
 
 def test_a_response_with_such_a_head_is_502():
@@ -50,6 +53,9 @@ def test_a_response_with_such_a_head_is_502():
         peer.head()
         peer.send(ok(b"ok", b"X-Pad: " + b"x" * LIMIT))
 
-    with backend(answer) as server, relay(server, "--max-head-size=4KiB") as running:
-        with Client(running.port) as client:
-            assert client.ask(get())[0] == 502
+    with (
+        backend(answer) as server,
+        relay(server, "--max-head-size=4KiB") as running,
+        Client(running.port) as client,
+    ):
+        assert client.ask(get())[0] == 502

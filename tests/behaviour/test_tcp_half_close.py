@@ -47,13 +47,16 @@ def test_after_the_backend_has_ended_it_still_gets_everything(version):
         peer.end()
         server.seen.put(peer.rest())
 
-    with backend(answer) as server, relay(server, "--mode=tcp") as running:
-        with Client(running.port, only(version)) as client:
-            assert client.rest() == b"a question"
-            client.send(BULK)
-            client.end()
+    with (
+        backend(answer) as server,
+        relay(server, "--mode=tcp") as running,
+        Client(running.port, only(version)) as client,
+    ):
+        assert client.rest() == b"a question"
+        client.send(BULK)
+        client.end()
 
-            assert server.sees() == BULK
+        assert server.sees() == BULK
 
 
 def test_bytes_and_end_in_one_piece_arrive():
@@ -66,12 +69,11 @@ def test_bytes_and_end_in_one_piece_arrive():
 
 
 def test_openssl_s_client_gets_its_echo():
-    with backend(echo) as server, relay(server, "--mode=tcp") as running:
-        with subprocess.Popen(
-            ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{running.port}"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        ) as client:  # fmt: skip
-            client.stdin.write(b"hello\n")
-            client.stdin.flush()
-            assert client.stdout.readline() == b"hello\n"
-            client.kill()
+    with backend(echo) as server, relay(server, "--mode=tcp") as running, subprocess.Popen(
+        ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{running.port}"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as client:  # fmt: skip
+        client.stdin.write(b"hello\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"hello\n"
+        client.kill()

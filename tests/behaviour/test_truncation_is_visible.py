@@ -150,9 +150,8 @@ def test_the_end_of_a_response_survives_a_client_that_goes_on_sending():
         read_body(peer, peer.head())
         peer.send(ok(body, b"Connection: close"))
 
-    with backend(answer) as server, relay(server) as running:
-        with Client(running.port) as client:
-            client.send(post(b"x" * 500_000, b"/", b"Connection: close"))
-            client.send(b"y" * 200_000)
+    with backend(answer) as server, relay(server) as running, Client(running.port) as client:
+        client.send(post(b"x" * 500_000, b"/", b"Connection: close"))
+        client.send(b"y" * 200_000)
 
-            assert client.answer()[2] == body
+        assert client.answer()[2] == body

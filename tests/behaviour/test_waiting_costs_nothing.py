@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -20,13 +20,12 @@ def test_half_closed_by_the_client_while_the_backend_is_silent():
         peer.rest()
         server.wait()
 
-    with backend(silent) as server, relay(server, "--mode=tcp") as running:
-        with Client(running.port) as client:
-            client.end()
-            client.raw.shutdown(socket.SHUT_WR)
-            at_rest(running)
-            server.go_on()
-            assert client.rest() == b""
+    with backend(silent) as server, relay(server, "--mode=tcp") as running, Client(running.port) as client:
+        client.end()
+        client.raw.shutdown(socket.SHUT_WR)
+        at_rest(running)
+        server.go_on()
+        assert client.rest() == b""
 
 
 def test_half_closed_by_the_backend_while_the_client_is_silent():
@@ -34,10 +33,9 @@ def test_half_closed_by_the_backend_while_the_client_is_silent():
         peer.end()
         peer.rest()
 
-    with backend(ends) as server, relay(server, "--mode=tcp") as running:
-        with Client(running.port) as client:
-            assert client.rest() == b""
-            at_rest(running)
+    with backend(ends) as server, relay(server, "--mode=tcp") as running, Client(running.port) as client:
+        assert client.rest() == b""
+        at_rest(running)
 
 
 @pytest.mark.parametrize("how", ["in order", "reset"])
@@ -50,10 +48,8 @@ def test_the_backend_ends_while_the_client_does_not_read(how, client_ended):
         if client_ended:
             peer.rest()
         peer.raw.settimeout(0.3)
-        try:
+        with suppress(TimeoutError):
             peer.send(BULK)
-        except TimeoutError:
-            pass
         if how == "reset":
             peer.reset()
         server.seen.put(b"done")
@@ -82,15 +78,14 @@ def test_both_have_ended_but_the_backend_takes_nothing():
         client.send(BULK)
         client.end()
 
-    with backend(deaf) as server, relay(server, "--mode=tcp") as running:
-        with Client(running.port) as client:
-            assert client.rest() == b""
-            speaker = threading.Thread(target=say_all, args=(client,))
-            speaker.start()
-            at_rest(running)
-            server.go_on()
-            assert server.sees() == b"%d" % len(BULK)
-            speaker.join()
+    with backend(deaf) as server, relay(server, "--mode=tcp") as running, Client(running.port) as client:
+        assert client.rest() == b""
+        speaker = threading.Thread(target=say_all, args=(client,))
+        speaker.start()
+        at_rest(running)
+        server.go_on()
+        assert server.sees() == b"%d" % len(BULK)
+        speaker.join()
 
 
 def test_both_have_ended_and_the_backend_resets_with_bytes_on_their_way():
@@ -150,16 +145,15 @@ def test_what_a_client_sends_after_its_end_is_not_kept(mode):
         peer.send(ok())
         peer.rest()
 
-    with backend(silent) as server, relay(server, f"--mode={mode}") as running:
-        with Client(running.port) as client:
-            client.send(get())
-            client.end()
-            before = memory(running.pid)
-            for _ in range(1000):
-                client.raw.sendall(bytes(65536))
-            assert memory(running.pid) - before < 16_000_000
-            server.go_on()
-            assert client.until(b"ok")
+    with backend(silent) as server, relay(server, f"--mode={mode}") as running, Client(running.port) as client:
+        client.send(get())
+        client.end()
+        before = memory(running.pid)
+        for _ in range(1000):
+            client.raw.sendall(bytes(65536))
+        assert memory(running.pid) - before < 16_000_000
+        server.go_on()
+        assert client.until(b"ok")
 
 
 def test_a_handshake_that_stops_half_way():
@@ -181,10 +175,8 @@ def test_an_upload_that_nobody_takes():
     with backend(deaf) as server, relay(server) as running:
         client = Client(running.port)
         client.raw.settimeout(0.3)
-        try:
+        with suppress(TimeoutError):
             client.send(post(BULK))
-        except TimeoutError:
-            pass
         at_rest(running)
         client.raw.close()
         at_rest(running)

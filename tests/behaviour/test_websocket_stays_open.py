@@ -42,7 +42,9 @@ def test_frames_pings_and_close_codes(echo_server):
     with relay(echo_server) as running:
 
         def dial():
-            return connect(f"wss://127.0.0.1:{running.port}/ws", ssl=any_certificate(), max_size=None, ping_interval=None)
+            return connect(
+                f"wss://127.0.0.1:{running.port}/ws", ssl=any_certificate(), max_size=None, ping_interval=None
+            )
 
         with dial() as socket:
             for size in (0, 1, 125, 65536, 1024 * 1024):
@@ -74,13 +76,12 @@ def test_what_is_sent_ahead_of_the_101_arrives_after_it():
         server.seen.put(peer.exactly(5))
         peer.send(b"bye")
 
-    with backend(answer) as server, relay(server) as running:
-        with Client(running.port) as client:
-            client.send(UPGRADE + b"early")
+    with backend(answer) as server, relay(server) as running, Client(running.port) as client:
+        client.send(UPGRADE + b"early")
 
-            assert server.sees() == b"early"
-            assert client.head().startswith(b"HTTP/1.1 101 ")
-            assert client.rest() == b"hellobye"
+        assert server.sees() == b"early"
+        assert client.head().startswith(b"HTTP/1.1 101 ")
+        assert client.rest() == b"hellobye"
 
 
 def test_each_direction_ends_on_its_own():
@@ -90,15 +91,14 @@ def test_each_direction_ends_on_its_own():
         server.seen.put(peer.rest())
         peer.send(b"x" * 1_000_000)
 
-    with backend(answer) as server, relay(server) as running:
-        with Client(running.port) as client:
-            client.send(UPGRADE)
-            client.head()
-            client.send(b"last words")
-            client.end()
+    with backend(answer) as server, relay(server) as running, Client(running.port) as client:
+        client.send(UPGRADE)
+        client.head()
+        client.send(b"last words")
+        client.end()
 
-            assert server.sees() == b"last words"
-            assert client.rest() == b"x" * 1_000_000
+        assert server.sees() == b"last words"
+        assert client.rest() == b"x" * 1_000_000
 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket, h2c", b"TLS/1.3"])
@@ -110,7 +110,9 @@ def test_a_second_http_is_never_tunnelled(protocol):
     with backend(answer) as server, relay(server) as running:
         with Client(running.port) as client:
             settings = b"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA"
-            status, _, _ = client.ask(get(b"/", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: " + protocol, settings))
+            status, _, _ = client.ask(
+                get(b"/", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: " + protocol, settings)
+            )
 
             assert status == 502, "a 101 that nobody asked for"
         seen = server.sees().lower()

@@ -138,7 +138,7 @@ class TestCommandLine:
         if os.getuid() != 0:
             pytest.fail("this test gives up its privileges, and has none: run the tests as root")
         # The modules must be readable to that user: imported before, by root.
-        loaded = "import byfahrer.cli, docker, encodings.idna; " + script
+        loaded = "import anyio._backends._asyncio, byfahrer.cli, docker, encodings.idna; " + script
         done = subprocess.run((sys.executable, "-c", loaded), capture_output=True, text=True, check=False, timeout=30)
 
         assert done.returncode == 1

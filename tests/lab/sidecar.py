@@ -31,6 +31,14 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | dict(extra or {})
 
 
+def has_ipv6() -> bool:
+    """Whether loopback has an IPv6 address, which it mostly lacks in containers."""
+    with suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
 def free_port() -> int:
     """A TCP port that nobody listens on at the moment."""
     with socket.socket(socket.AF_INET6) as probe:

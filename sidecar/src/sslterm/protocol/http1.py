@@ -53,7 +53,8 @@ class HeadReader:
 
     def feed(self, data: bytes | memoryview) -> tuple[bytes, bytes] | None:
         """A whole head (with the CRLF of its last line, without the empty one) and what follows it; None: need more."""
-        buffer = self._buffer + data if self._buffer else bytes(data)
+        begin = len(self._buffer)
+        buffer = self._buffer + data if begin else bytes(data)
         if buffer.startswith((b"\r", b"\n")):
             # An empty line before a message is to be ignored (RFC 9112, section 2.2): one, and nothing else is.
             if buffer.startswith(b"\r\n") and not self._skipped:
@@ -61,12 +62,12 @@ class HeadReader:
                 buffer = buffer[2:]
             if buffer.startswith((b"\r", b"\n")) and (self._skipped or buffer != b"\r"):
                 raise ProtocolError(400, "more than an empty line before a message")
-            self._scanned = 0
+            self._scanned = begin = 0
         end = buffer.find(_END, self._scanned)
         if end < 0:
             if len(buffer) > self._limit + 3:  # the first three bytes of the end may be there
                 raise ProtocolError(431, f"a head of more than {self._limit} bytes")
-            if buffer.count(b"\n") != buffer.count(b"\r\n"):
+            if buffer.count(b"\n", begin) != buffer.count(b"\r\n", max(0, begin - 1)):
                 raise ProtocolError(400, "a bare LF in a head")
             self._buffer = buffer
             self._scanned = max(0, len(buffer) - 3)

@@ -36,8 +36,8 @@ _LINGER: Final = 5.0
 Seconds for a client to close after us. Closing with unread bytes sends RST, which can destroy the end of the response
 in the client's buffers (RFC 9112, section 9.6).
 """
-_HANDSHAKE_GRACE: Final = 1.0
-"""Seconds that a drain leaves to a handshake: enough for any that goes on, and silent sockets do not delay the end."""
+_GRACE: Final = 1.0
+"""Seconds that a drain leaves to a handshake, or to a client to close after us: silent sockets do not delay the end."""
 _LONGEST_TIMER: Final = 30.0
 """Seconds after which a timer looks again, so that those of closed connections do not pile up."""
 _PLAIN_HTTP: Final = (
@@ -94,11 +94,11 @@ class Connection:
     def drain(self) -> None:
         """Finish what is under way and begin nothing new."""
         try:
-            if self._flow is not None:
+            if self._flow is not None and not self._closing:
                 self._flow.drain()
                 self._settle()
-            elif not self._closing:
-                self._deadline = min(self._deadline, self._relay.now + _HANDSHAKE_GRACE)
+            elif not self._to_client:
+                self._deadline = min(self._deadline, self._relay.now + _GRACE)
                 self._arm()
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._defect(error)
@@ -401,7 +401,7 @@ class Connection:
         flow = self._flow
         limits = self._listener.limits
         if self._closing and not self._to_client:
-            kind, limit = _CLOSE, _LINGER
+            kind, limit = _CLOSE, _GRACE if self._relay.draining else _LINGER
         elif self._closing:
             kind, limit = _CLIENT_READS, self._policy.settings.stall_timeout
         elif flow is None:

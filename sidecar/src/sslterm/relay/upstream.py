@@ -76,9 +76,10 @@ class Upstream:
             family, sockaddr = self._backends[self._number]
             try:
                 backend = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            except OSError as error:  # no descriptor left: the next address would need one too
+            except OSError as error:  # a kernel without this address family, or no descriptor left
                 failed = error.errno or failed
-                break
+                self._number += 1
+                continue
             backend.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             failed = backend.connect_ex(sockaddr)
             if failed in (0, errno.EINPROGRESS):
