@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 source tools/step.sh
 
 image=debian:trixie-slim
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 docker image inspect "$image" >/dev/null 2>&1 && exit 0
 
 # No step(): where there is no registry this fails at once, and that is no error yet.
@@ -31,13 +32,15 @@ mirror=${DEBIAN_MIRROR:-${codename:+$(sources "$codename")}}
 security=${codename:+$(sources "$codename-security")}
 [[ $mirror ]] || fail "no Debian package source is known on this machine: name one with DEBIAN_MIRROR=URL"
 
-command -v debootstrap >/dev/null || apt_install debootstrap
+{ command -v debootstrap && [[ -e $keyring ]]; } >/dev/null || apt_install debootstrap debian-archive-keyring
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/root
 
-step "making $image with debootstrap" debootstrap --variant=minbase trixie "$root" "$mirror"
+# By default it goes on without signatures where it finds no keys.
+step "making $image with debootstrap" \
+  debootstrap --force-check-gpg --keyring="$keyring" --variant=minbase trixie "$root" "$mirror"
 
 # As slim as the published image: what no container reads is not kept, nor installed later.
 cat >"$root/etc/dpkg/dpkg.cfg.d/slim" <<'END'

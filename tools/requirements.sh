@@ -7,7 +7,7 @@ source tools/step.sh
 tools/venv.sh
 [[ -x .cache/uv/bin/uv ]] || {
   step "making .cache/uv" .venv/bin/python -m venv .cache/uv
-  step "installing uv" .cache/uv/bin/python -m pip install uv
+  step "installing uv" .cache/uv/bin/python -m pip install uv==0.13.9
 }
 compile() {
   .cache/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \

@@ -123,7 +123,7 @@ def test_json_complaints_are_one_line_of_json(tmp_path):
 
 def test_fewer_file_descriptors_than_connections_is_a_warning(port):
     with sidecar(f"--frontend-addr=127.0.0.1:{port}", before=("prlimit", "--nofile=200:200")) as running:
-        assert running.said("WARN  max-connections=4096: lowered to 68, as many as 200 file descriptors allow")
+        assert running.said("WARN  max-connections=1024: lowered to 68, as many as 200 file descriptors allow")
 
 
 def test_a_backend_beyond_this_namespace_is_a_warning(port):

@@ -1,4 +1,4 @@
-"""At `--max-connections` new clients wait in the queue, and are served as soon as there is room."""
+"""At `--max-connections` idle clients make room for new ones, and where none is idle the new ones wait."""
 
 from __future__ import annotations
 
@@ -6,14 +6,27 @@ import socket
 import threading
 
 from lab.backend import backend, echo_requests
-from lab.client import Client, at_rest, get, open_files, relay
+from lab.client import Client, at_rest, get, open_files, post, relay
+
+
+def test_the_longest_idle_makes_room():
+    with backend(echo_requests) as server, relay(server, "--max-connections=3") as running:
+        idle = [Client(running.port) for _ in range(3)]
+        for each in (idle[1], idle[0], idle[2]):
+            assert each.ask(get())[0] == 200
+        with Client(running.port) as client:
+            assert client.ask(get())[0] == 200
+            assert idle[1].recv() == b"", "closed in order"
+            assert idle[0].ask(get())[0] == idle[2].ask(get())[0] == 200
+        for each in idle:
+            each.close()
 
 
 def test_the_next_client_waits_for_room():
     with backend(echo_requests) as server, relay(server, "--max-connections=3") as running:
         first = [Client(running.port) for _ in range(3)]
         for each in first:
-            assert each.ask(get())[0] == 200
+            each.send(post(b"rest")[:-2])
         answers = []
 
         def ask():
@@ -28,8 +41,8 @@ def test_the_next_client_waits_for_room():
         assert answers == []
         assert open_files(running.pid) <= running.idle + 6
         for each in first:
-            assert each.ask(get())[0] == 200, "those inside are served"
-        first.pop().close()
+            each.send(b"st")
+            assert each.answer()[0] == 200, "those inside are served"
         for each in others:
             each.join(30)
         assert answers == [200] * 5, "one place was enough for all of them in turn"

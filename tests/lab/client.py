@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,14 @@ from pathlib import Path
 
 from lab.backend import Backend, Peer, read_body
 from lab.sidecar import SERVING, Sidecar, any_certificate, free_port, sidecar, wait_until
+
+
+def _libssl() -> str:
+    """The library that this interpreter's `ssl` uses."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if "libssl" in line:
+            return line.split(maxsplit=5)[5]
+    raise AssertionError("no libssl is mapped: how was this Python built?")
 
 
 class Client(Peer):
@@ -55,6 +64,20 @@ class Client(Peer):
     def _flush(self) -> None:
         if self._out.pending:
             self.raw.sendall(self._out.read())
+
+    def key_updates(self, count: int) -> None:
+        """
+        Send KeyUpdates that ask for one in return (RFC 8446, section 4.6.3); TLS 1.3.
+
+        Python has no call for it, so OpenSSL's is used on the object inside: its pointer is the first field after the
+        object's head and its socket, in every CPython so far.
+        """
+        library = ctypes.CDLL(_libssl())
+        pointer = ctypes.c_void_p.from_address(id(self.tls._sslobj) + 3 * ctypes.sizeof(ctypes.c_void_p))
+        for _ in range(count):
+            assert library.SSL_key_update(pointer, 1) == 1
+            assert library.SSL_do_handshake(pointer) == 1
+        self._flush()
 
     def recv(self, size: int = 65536) -> bytes:
         """Empty at the server's close_notify; ssl.SSLEOFError where the stream ends without one."""

@@ -2,22 +2,17 @@
 The access log: one line per request (http) or connection (tcp), at its end, in the 2017 program's order of columns.
 
 A log call per line through a general logger costs 13 to 15 µs, as much as the request itself, so lines are made here
-and handed on in batches. A thread writes them: a reader of our standard output that stops reading must not stop the
-traffic, so beyond `_MOST_WAITING` bytes the newest lines are dropped, and counted in a line of their own.
-
-Each number below is written by one of the two threads only, because `+=` by both would lose some.
+and handed on in batches. Beyond `_MOST_WAITING` bytes that nobody reads the newest lines are dropped, and counted in a
+line of their own.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import queue
-import select
-import threading
 import time
 from typing import Final
 
+from sslterm.output import Output
 from sslterm.protocol.flows import Record
 from sslterm.settings import LogFormat
 
@@ -25,32 +20,34 @@ _MOST_WAITING: Final = 8 * 1024 * 1024
 """Bytes of lines: 80,000 usual ones, or 256 of the longest that a head may make."""
 
 
-def _printable(text: str) -> str:
-    """`text` with everything but printable ASCII escaped: a path must not be able to forge or colour a line."""
-    return "".join(c if " " < c < "\x7f" else f"\\x{ord(c):02x}" for c in text)
+_LONGEST_TARGET: Final = 2048
+"""Characters of a path that are logged: escaped, 32 KiB of it would cost 10 ms and 128 KiB of log."""
+_ESCAPES: Final = {code: f"\\x{code:02x}" for code in range(256) if not 0x20 < code < 0x7F}
+
+
+def _printable(target: str) -> str:
+    """A request target for the log: a path must not be able to forge or colour a line, nor to fill the disk."""
+    if len(target) > _LONGEST_TARGET:
+        target = f"{target[:_LONGEST_TARGET]}..."
+    return target if target.isascii() else target.translate(_ESCAPES)
 
 
 class AccessLog:
     """Collects lines and writes them to the file descriptor `fd`."""
 
     def __init__(self, fd: int, form: LogFormat) -> None:
-        self._fd = fd
+        self._output = Output(fd)
         self._json = form is LogFormat.JSON
         self._lines: list[str] = []
-        self._size = 0  # bytes that were added so far
-        self._done = 0  # bytes that are not held any more; the writer's
+        self._size = 0  # bytes of these
         self._dropped = 0  # lines; a line says so
-        self._failed = 0  # lines that could not be written; the writer's
-        self._told = 0  # of these
-        self._batches: queue.SimpleQueue[tuple[bytes, int] | None] = queue.SimpleQueue()
+        self._told = 0  # lines that could not be written, of which a line said so
         self._second = 0
         self._stamp = ""
-        self._writer = threading.Thread(target=self._write, name="access-log", daemon=True)
-        self._writer.start()
 
     def add(self, record: Record, client: str) -> None:
         """One finished exchange; `client` is address:port. Its clock is `time.monotonic`."""
-        if self._size - self._done >= _MOST_WAITING:
+        if self._size + self._output.waiting >= _MOST_WAITING:
             self._dropped += 1
             return
         wall = time.time()
@@ -60,7 +57,7 @@ class AccessLog:
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         stamp = f"{self._stamp}.{int((wall - second) * 1000):03d}Z"
         millis = (record.ended - record.started) * 1000
-        target = record.target if record.target.isascii() else _printable(record.target)
+        target = _printable(record.target)
         if self._json:
             line = self._as_json(stamp, record, client, target, millis)
         else:
@@ -85,33 +82,17 @@ class AccessLog:
 
     def flush(self) -> None:
         """Hand on what was collected; never blocks."""
-        failed = self._failed - self._told
-        if (self._dropped or failed) and self._size - self._done < _MOST_WAITING // 2:
+        failed = self._output.failed - self._told
+        if (self._dropped or failed) and self._output.waiting < _MOST_WAITING // 2:
             self._told += failed
             note = f"{self._dropped + failed} lines were dropped: nobody reads this log fast enough"
             self._dropped = 0
             self._lines.append(f"{json.dumps({'error': note})}\n" if self._json else f"{note}\n")
-            self._size += len(self._lines[-1])
         if self._lines:
-            lines, self._lines = self._lines, []
-            self._batches.put(("".join(lines).encode("ascii", "replace"), len(lines)))
+            lines, self._lines, self._size = self._lines, [], 0
+            self._output.put("".join(lines).encode("ascii", "replace"), len(lines))
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is left, for at most `timeout` seconds."""
         self.flush()
-        self._batches.put(None)
-        self._writer.join(timeout)
-
-    def _write(self) -> None:
-        while (batch := self._batches.get()) is not None:
-            data, count = batch
-            size = len(data)
-            try:
-                while data:
-                    try:
-                        data = data[os.write(self._fd, data) :]
-                    except BlockingIOError:  # whoever started us shares a pipe with us that does not block
-                        select.select((), (self._fd,), ())
-            except OSError:
-                self._failed += count  # closed, or its disk is full: the traffic goes on
-            self._done += size
+        self._output.close(timeout)

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 _SPARE_DESCRIPTORS: Final = 64
 """Besides two for each connection: the process itself holds about 20."""
 
+_CONNECTION_MEMORY: Final = 200 * 1024
+"""Bytes that one connection can hold, both of whose ends are slow."""
+_SPARE_MEMORY: Final = 40 * 1024 * 1024
+"""Bytes that the process takes by itself."""
+_LIMIT_FILES: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Of the control group that this process sees as its own; of versions 2 and 1."""
+
 _PERMANENT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EADDRNOTAVAIL})
 
 
@@ -77,6 +84,18 @@ def _reason(address: Address, error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def _memory_limit() -> int:
+    """Bytes that this container may use; 0 where there is no limit, or none to be seen."""
+    for path in _LIMIT_FILES:
+        try:
+            text = path.read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        # Version 1 writes "none" as the largest number of whole pages.
+        return int(text) if text.isdigit() and int(text) < 1 << 60 else 0
+    return 0
+
+
 def _first_free_port() -> str:
     return Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text(encoding="ascii").strip()
 
@@ -117,7 +136,16 @@ async def _resolve(wanted: Address, own_port: int | None, report: Callable[[str,
 
 
 def fit_connections(settings: Settings, report: Callable[[str, str], None]) -> Settings:
-    """`settings` with no more connections than this process may have file descriptors for."""
+    """`settings` with no more connections than this process may have memory and file descriptors for."""
+    memory = _memory_limit()
+    possible = max((memory - _SPARE_MEMORY) // _CONNECTION_MEMORY, 1) if memory else settings.max_connections
+    if possible < settings.max_connections:
+        report(
+            "WARNING",
+            f"max-connections={settings.max_connections}: lowered to {possible}, as many as the container's "
+            f"memory limit of {memory // 1024**2} MiB allows",
+        )
+        settings = replace(settings, max_connections=possible)
     needed = 2 * settings.max_connections + _SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import traceback
 from collections.abc import Callable
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from loguru import logger
 
+from sslterm.output import Output
 from sslterm.settings import LogFormat
 
 if TYPE_CHECKING:
@@ -28,20 +28,37 @@ Report = Callable[[str, str], None]
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+_STANDARD_ERROR: Final = 2
+_MOST_WAITING: Final = 1024 * 1024
+"""Bytes; what is said while so much waits for a reader is lost, since nobody may be kept waiting by it."""
+
+
+class _Sink:
+    """What loguru calls a sink: takes messages one at a time, and `stop` when it is removed."""
+
+    def __init__(self, form: LogFormat) -> None:
+        self._line = _json_line if form is LogFormat.JSON else _text_line
+        self._output = Output(_STANDARD_ERROR)
+
+    def write(self, message: loguru.Message) -> None:
+        if self._output.waiting < _MOST_WAITING:
+            self._output.put(self._line(message.record).encode(errors="backslashreplace"))
+
+    def stop(self) -> None:
+        self._output.close()
+
+
 def configure(level: str, form: LogFormat) -> Report:
-    """Send what is reported at `level` or above to stderr."""
-    line = _json_line if form is LogFormat.JSON else _text_line
-
-    def write(message: loguru.Message) -> None:
-        try:
-            sys.stderr.buffer.write(line(message.record).encode(errors="backslashreplace"))
-            sys.stderr.buffer.flush()
-        except OSError:
-            pass  # nobody reads: that must not end the service
-
+    """Send what is reported at `level` or above to stderr, until `close`."""
     logger.remove()
-    logger.add(write, level=level, format="{message}")
+    # loguru asks for `TextIO`, and says in its documentation that an object with `write` will do.
+    logger.add(cast("TextIO", _Sink(form)), level=level, format="{message}")
     return logger.log
+
+
+def close() -> None:
+    """Write what is left."""
+    logger.remove()
 
 
 def report_crash(error: BaseException) -> None:

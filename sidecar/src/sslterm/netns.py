@@ -31,8 +31,8 @@ _ENGINE_DNS: Final = ipaddress.IPv4Address("127.0.0.11")
 _V4: Final = "127.0.0.1"
 _V6: Final = "::1"
 
-_SETTLE: Final = 0.5
-"""Seconds from the first listener seen to the decision: two ports of a target open one after the other."""
+_SETTLE: Final = 2.0
+"""Seconds from the first listener seen to the decision: a target may open a debugger's port before its service's."""
 
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0

@@ -35,3 +35,5 @@ def main(flags: Mapping[str, str]) -> int:
         except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, it ends here, and is told
             log.report_crash(error)
             return 1
+        finally:
+            log.close()

@@ -276,8 +276,8 @@ class Settings:
         True, "on", "on or off", "A line on stdout for each request (http) or connection (tcp), at its end.", _switch,
     )  # fmt: skip
     max_connections: int = _setting(
-        4096, "4096", "a whole number above zero",
-        "Client connections at a time; more wait in the listen queue. Each takes two file descriptors.", _count,
+        1024, "1024", "a whole number above zero",
+        "Client connections at a time; for one more, the longest idle is closed. Each takes up to 200 KiB.", _count,
     )  # fmt: skip
     max_head_size: int = _setting(
         32768, "32KiB", "a size from 1KiB to 1MiB",

@@ -98,7 +98,7 @@ def test_lines_that_cannot_be_written_are_dropped_and_it_goes_on(pipe):
         log.flush()
     log.close()
 
-    assert not log._writer.is_alive()
+    assert not log._output._writer.is_alive()
 
 
 def test_a_pipe_that_does_not_block_gets_whole_lines(pipe):
@@ -124,4 +124,14 @@ def test_a_reader_that_never_reads_does_not_keep_the_process(pipe):
         log.add(record(), "192.0.2.1:99")
     log.close(timeout=0.01)
 
-    assert log._writer.daemon
+    assert log._output._writer.daemon
+
+
+def test_a_long_path_is_cut_before_it_is_escaped(pipe):
+    log = AccessLog(pipe[1], LogFormat.TEXT)
+    log.add(record(target="/" + "\xff" * 30_000), "192.0.2.1:99")
+    log.close()
+    line = os.read(pipe[0], 65536).decode()
+
+    assert len(line) < 8500
+    assert "\\xff..." in line

@@ -18,11 +18,17 @@ def _loguru_as_it_was():
     logger.remove()
 
 
+def read(capfd):
+    """All that was said."""
+    log.close()
+    return capfd.readouterr()
+
+
 def test_text_is_time_level_message(capfd):
     report = log.configure("INFO", LogFormat.TEXT)
     report("INFO", "a {b} <c> %d")
     report("WARNING", "w")
-    said = re.sub(r"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "T", capfd.readouterr().err)
+    said = re.sub(r"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "T", read(capfd).err)
 
     assert said == "T INFO  a {b} <c> %d\nT WARN  w\n"
 
@@ -30,7 +36,7 @@ def test_text_is_time_level_message(capfd):
 def test_json_has_stable_names(capfd):
     report = log.configure("DEBUG", LogFormat.JSON)
     report("ERROR", 'quote " and\nbreak')
-    line = capfd.readouterr().err
+    line = read(capfd).err
     record = json.loads(line)
 
     assert line.count("\n") == 1
@@ -42,14 +48,14 @@ def test_below_the_level_nothing_is_said(capfd):
     report = log.configure("ERROR", LogFormat.TEXT)
     report("WARNING", "no")
 
-    assert capfd.readouterr().err == ""
+    assert read(capfd).err == ""
 
 
 def test_a_message_cannot_forge_a_line_or_colour_a_terminal(capfd):
     report = log.configure("INFO", LogFormat.TEXT)
     report("INFO", "a\nb\x1b[31mc\u2028d\udc80é")
 
-    assert capfd.readouterr().err.split("INFO  ")[1] == "a\\nb\\x1b[31mc\\u2028d\\udc80é\n"
+    assert read(capfd).err.split("INFO  ")[1] == "a\\nb\\x1b[31mc\\u2028d\\udc80é\n"
 
 
 @pytest.mark.parametrize("form", LogFormat)
@@ -63,7 +69,7 @@ def test_a_crash_shows_where_but_no_values(form, capfd):
         fail("hunter2")
     except KeyError as error:
         log.report_crash(error)
-    said = capfd.readouterr().err
+    said = read(capfd).err
 
     assert "unexpected KeyError: 'what'" in said
     assert "in fail" in said
@@ -74,7 +80,7 @@ def test_a_crash_in_a_task_is_told_as_what_it_was(capfd):
     log.configure("INFO", LogFormat.JSON)
     log.report_crash(ExceptionGroup("tasks", [ExceptionGroup("inner", [KeyError("what")])]))
 
-    assert json.loads(capfd.readouterr().err)["message"] == "unexpected KeyError: 'what'"
+    assert json.loads(read(capfd).err)["message"] == "unexpected KeyError: 'what'"
 
 
 def test_a_closed_stderr_ends_nothing(monkeypatch):

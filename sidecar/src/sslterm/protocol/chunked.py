@@ -14,7 +14,7 @@ from typing import Final
 from sslterm.protocol.fields import ProtocolError, check_trailer
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
-_CANONICAL_SIZE = re.compile(rb"([1-9a-f][0-9a-f]{0,14})\r\n")
+_PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _CRLF: Final = memoryview(b"\r\n")
 _LONGEST_SIZE_LINE: Final = 256  # Go allows 4 KiB; extensions are not in use anywhere that we know of
 _EXTENSIONS: Final = 16384  # over a whole body: more is an attack on the reader's time (CVE-2023-39326)
@@ -53,20 +53,24 @@ class ChunkedBody:
 
     def _whole_chunks(self, data: memoryview, begin: int, out: list[bytes | memoryview]) -> int:
         """
-        Take the chunks that are there as a whole and in canonical form; where they end.
+        Take the chunks that are there as a whole and without extensions; where they end.
 
         All others go through the states below, at 4 times the cost: with chunks of one byte, 1 MB/s would keep a core
         busy.
         """
         at = begin
-        while (found := _CANONICAL_SIZE.match(data, at)) is not None:
+        while (found := _PLAIN_SIZE.match(data, at)) is not None:
+            written = found[1]
+            size = int(written, 16)
             content = found.end()
-            size = int(found[1], 16)
             end = content + size
-            if data[end : end + 2] != _CRLF:
+            if not size or data[end : end + 2] != _CRLF:
                 break
             if self._plain:
                 out.append(data[content:end])
+            elif written != b"%x" % size:
+                out += (data[begin:at], b"%x\r\n" % size)
+                begin = content
             self.received += size
             at = end + 2
         if at > begin and not self._plain:

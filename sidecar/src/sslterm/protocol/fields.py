@@ -63,10 +63,29 @@ SPECIAL: Final[dict[bytes, Kind]] = {
     b"client-cert": Kind.IDENTITY,  # RFC 9440, section 2.4: MUST be removed
     b"client-cert-chain": Kind.IDENTITY,
     b"proxy": Kind.IDENTITY,  # CVE-2016-5385: becomes HTTP_PROXY in a CGI program's environment
+    b"x-client-ip": Kind.FORWARDED,
+    b"x-cluster-client-ip": Kind.FORWARDED,
+    b"true-client-ip": Kind.FORWARDED,
+    b"x-scheme": Kind.FORWARDED,
+    b"x-url-scheme": Kind.FORWARDED,
+    b"front-end-https": Kind.FORWARDED,
     b"keep-alive": Kind.HOP,
     b"proxy-connection": Kind.HOP,
     b"http2-settings": Kind.HOP,  # belongs to "Upgrade: h2c", which is never forwarded
 }
+
+_OTHER_FORWARDED: Final = b"x-forwarded-"
+"""Stands for the names that begin with it and are not above: -Ssl, -Prefix, -User, and whatever else is in use."""
+SPECIAL[_OTHER_FORWARDED] = Kind.FORWARDED
+_DROPPED: Final = b"proxy"
+_IDENTITIES: Final = (b"x-ssl-", b"ssl-client-", b"x-client-cert", b"x-forwarded-tls-client-cert")
+"""How names begin by which other proxies say whose certificate they checked."""
+_FOLD: Final = bytes(c if chr(c).isalnum() and c < 128 else 45 for c in range(256))
+_NOT_IN_TRAILERS: Final = frozenset(
+    b"authorization cache-control content-encoding content-range content-type cookie max-forwards proxy-authorization "
+    b"range set-cookie www-authenticate".split()
+)
+"""Framing, routing, authentication and modifiers, besides `SPECIAL` (RFC 9110, section 6.5.1)."""
 
 _KNOWN: dict[bytes, bytes] = {}
 """Names that were seen and are valid, to their lower case: saves the check for nearly all fields of a real head."""
@@ -81,16 +100,22 @@ def field_name(name: bytes) -> bytes:
     if not name or name.translate(None, TOKEN):
         raise ProtocolError(400, "a header field name that is none")
     lower = name.lower()
-    if b"_" in lower:
-        # A CGI-like backend reads X_Forwarded_For as X-Forwarded-For, so it is treated as what it imitates.
-        dashed = lower.replace(b"_", b"-")
-        if dashed in SPECIAL:
-            lower = b"proxy"
+    if lower not in SPECIAL:
+        # A CGI-like backend reads X_Forwarded_For, some X.Forwarded.For, as X-Forwarded-For.
+        folded = lower.translate(_FOLD)
+        if folded.startswith(_IDENTITIES) or (folded != lower and _claims(folded)):
+            lower = _DROPPED
+        elif folded.startswith(_OTHER_FORWARDED):
+            lower = _OTHER_FORWARDED
     if len(name) <= 64:
         if len(_KNOWN) >= _KNOWN_LIMIT:
             _KNOWN.clear()  # the names in use are soon back, those that somebody made up are not
         _KNOWN[name] = lower
     return lower
+
+
+def _claims(folded: bytes) -> bool:
+    return folded in SPECIAL or folded.startswith(_OTHER_FORWARDED)
 
 
 def split_lines(head: bytes) -> list[bytes]:
@@ -106,5 +131,5 @@ def check_trailer(line: bytes) -> bool:
     name, colon, value = line.partition(b":")
     if not colon or value.translate(None, _NOT_CONTROLS):
         raise ProtocolError(400, "a trailer field that is none")
-    # Framing, routing and identity are never taken from trailers (RFC 9110, section 6.5.1).
-    return field_name(name) not in SPECIAL
+    lower = field_name(name)
+    return lower not in SPECIAL and lower not in _NOT_IN_TRAILERS

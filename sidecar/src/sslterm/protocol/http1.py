@@ -94,6 +94,8 @@ class Request:
     persists: bool
     """The client is willing to send another request on this connection."""
     upgrade: bool
+    trailers: bool
+    """The client takes trailers (TE)."""
     host: bytes
     port: bytes
     """
@@ -206,6 +208,8 @@ def _target_and_host(method: bytes, target: bytes, fields: _Fields, minor: int) 
     if len(fields.hosts) > 1 or (minor == 1 and not fields.hosts):
         raise ProtocolError(400, "not exactly one Host")
     host = fields.hosts[0] if fields.hosts else b""
+    if method == b"CONNECT":  # in whatever form: a backend that knows it takes what follows for a tunnel
+        raise ProtocolError(501, "CONNECT: this is not a forward proxy")
     if not target.startswith(b"/"):
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is not None:
@@ -214,8 +218,6 @@ def _target_and_host(method: bytes, target: bytes, fields: _Fields, minor: int) 
             target = absolute[2] or (b"*" if method == b"OPTIONS" else b"/")  # RFC 9112, section 3.2.4
             if target.startswith(b"?"):
                 target = b"/" + target
-        elif method == b"CONNECT":
-            raise ProtocolError(501, "CONNECT: this is not a forward proxy")
         elif not (method == b"OPTIONS" and target == b"*"):
             raise ProtocolError(400, "a request target that is none")
     found = _HOST.fullmatch(host)
@@ -257,8 +259,6 @@ def read_request(head: bytes, *, trusted: bool) -> Request:
         if [value.lower() for value in fields.expect] != [b"100-continue"]:
             raise ProtocolError(417, "an Expect other than 100-continue")
         out.append(b"Expect: 100-continue")
-    if minor and b"trailers" in _tokens(fields.te):
-        out += (b"TE: trailers", b"Connection: TE")  # one goes with the other (RFC 9110, section 10.1.4)
     upgrade = bool(minor and fields.upgrade and b"upgrade" in connection)
     if upgrade and any(token.startswith(_NOT_TUNNELLED) for token in _tokens(fields.upgrade)):
         upgrade = False
@@ -271,6 +271,7 @@ def read_request(head: bytes, *, trusted: bool) -> Request:
         length=length or 0,
         persists=_persists(minor, connection),
         upgrade=upgrade,
+        trailers=minor == 1 and b"trailers" in _tokens(fields.te),
         host=host,
         port=port,
         forwarded_for=b", ".join(fields.forwarded_for),

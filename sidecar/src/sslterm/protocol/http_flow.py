@@ -125,12 +125,18 @@ class HttpFlow(Flow):
             lines.append(b"X-Forwarded-Host: " + request.host)
         if b"x-forwarded-port" not in said:
             lines.append(b"X-Forwarded-Port: " + request.port)
+        options = []
         if request.upgrade:
-            lines.append(b"Connection: Upgrade")
+            options.append(b"Upgrade")
         elif not request.persists:
-            lines.append(b"Connection: close")
+            options.append(b"close")
         elif not request.minor:
-            lines.append(b"Connection: keep-alive")
+            options.append(b"keep-alive")
+        if request.trailers:
+            lines.append(b"TE: trailers")
+            options.append(b"TE")  # one goes with the other (RFC 9110, section 10.1.4)
+        if options:
+            lines.append(b"Connection: " + b", ".join(options))
         lines.append(b"\r\n")
         return b"\r\n".join(lines)
 

@@ -15,6 +15,7 @@ import socket
 import traceback
 from contextlib import suppress
 from ipaddress import ip_address
+from math import inf
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +39,15 @@ in the client's buffers (RFC 9112, section 9.6).
 """
 _GRACE: Final = 1.0
 """Seconds that a drain leaves to a handshake, or to a client to close after us: silent sockets do not delay the end."""
+_MOST_CONTROL: Final = 65536
+"""
+Bytes of TLS that may come in a row without content. A KeyUpdate costs us 15 µs and an answer (RFC 8446, section 4.6.3),
+so a client that sends nothing else could keep a core busy; one record of content may be 16 KiB in the making.
+"""
+_CREDIT: Final = 32
+"""Bytes of TLS forgiven for each byte of content: the smallest record takes 23 for one."""
+_MOST_OWED: Final = 262144
+"""Bytes for the client beyond which nothing is read from it: it can have answers queued, to KeyUpdates, by sending."""
 _LONGEST_TIMER: Final = 30.0
 """Seconds after which a timer looks again, so that those of closed connections do not pile up."""
 _PLAIN_HTTP: Final = (
@@ -50,19 +60,20 @@ _CONNECT: Final = 11
 _CLIENT_READS: Final = 12
 _CLOSE: Final = 13
 _FROM_BEGINNING: Final = frozenset({Waiting.NEXT_REQUEST, Waiting.HEAD, _HANDSHAKE, _CONNECT, _CLOSE})
-"""Limits that run from the beginning, whatever trickles in; the others start anew with every event."""
+"""Limits that run from the beginning, whatever trickles in; the others start anew when content has moved."""
 
 
 class Connection:
     """A client, from accept to close."""
 
     __slots__ = (
-        "_client", "_client_ended", "_client_mask", "_closing", "_deadline", "_end_told", "_fd", "_flow", "_kind",
-        "_listener", "_name", "_peer", "_policy", "_relay", "_timer", "_tls", "_to_client", "_upstream",
+        "_client", "_client_ended", "_client_mask", "_closing", "_control", "_deadline", "_end_told", "_fd", "_flow",
+        "_kind", "_moved", "_name", "_peer", "_policy", "_relay", "_timer", "_tls", "_to_client",
+        "_upstream", "listener",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, client: socket.socket, peer: tuple[Any, ...]) -> None:
-        self._listener = listener
+        self.listener = listener
         self._relay = relay = listener.relay
         self._policy = listener.policy
         self._client = client
@@ -73,6 +84,8 @@ class Connection:
         self._upstream = Upstream(relay, listener.policy.backends)
         self._flow: Flow | None = None
         self._to_client: bytes = b""
+        self._control = 0
+        self._moved = False
         self._client_ended = False
         self._end_told = False
         self._closing = False
@@ -103,6 +116,18 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._defect(error)
 
+    @property
+    def idle_until(self) -> float:
+        """When an idle connection would be closed; infinite for one that is not idle."""
+        return self._deadline if self._flow is not None and self._flow.idle and not self._closing else inf
+
+    def evict(self) -> None:
+        """Make room for another: close an idle connection at once, which a client has to reckon with any time."""
+        self._tls.close_write()
+        self._flush_client()
+        if self._fd >= 0:
+            self._release()
+
     def cut(self, fault: str) -> None:
         """Close both sockets at once."""
         try:
@@ -115,7 +140,7 @@ class Connection:
     def _defect(self, error: Exception) -> None:
         trace = reversed(traceback.extract_tb(error.__traceback__))
         where = " < ".join(f"{PurePath(each.filename).name}:{each.lineno} {each.name}" for each in trace)
-        self._listener.complain("ERROR", f"unexpected {error!r}, which cost one connection, at {where}")
+        self.listener.complain("ERROR", f"unexpected {error!r}, which cost one connection, at {where}")
         with suppress(Exception):  # whatever is broken, the sockets get closed
             self.cut("a defect of sslterm")
 
@@ -151,6 +176,7 @@ class Connection:
                 self._client_ended = True
             return
         if count:
+            self._control += count
             tls.feed(relay.ciphertext[:count])
         else:
             self._client_ended = True
@@ -163,6 +189,7 @@ class Connection:
                 flow = self._open()
                 if flow is None:
                     return
+                self._control = 0
                 self._pump_client(flow)
                 if relay.draining:
                     flow.drain()
@@ -204,6 +231,8 @@ class Connection:
         while not (flow.over or flow.lost):
             count = tls.read_into(relay.plaintext)
             if count:
+                self._moved = True
+                self._control = max(0, self._control - _CREDIT * count)
                 out = flow.from_client(relay.plaintext[:count], relay.now)
                 if out:
                     self._upstream.send(out)
@@ -213,6 +242,8 @@ class Connection:
                     flow.client_ended(relay.now)
                 return
             if not count or not tls.unread:
+                if self._control > _MOST_CONTROL:
+                    self._client_gone("the client sends TLS records without content")
                 return
 
     def _flush_client(self) -> None:
@@ -229,11 +260,14 @@ class Connection:
             self._to_client = b""
             self._client_gone(f"the client's connection broke: {os.strerror(error.errno or 0)}")
             return
+        if self._to_client and sent:
+            self._moved = True
         self._to_client = data[sent:] if sent < len(data) else b""
 
     def _refuse(self, reason: str) -> None:
         """The handshake failed: the alert, if there is one, is on its way out."""
-        self._listener.complain("INFO", f"TLS handshake with {self._peer} failed: {reason}")
+        # One subject for all addresses: a scanner must not fill the list of what was said.
+        self.listener.complain("INFO", f"TLS handshake with {self._peer} failed: {reason}", about=reason)
         self._closing = True
 
     def _client_gone(self, fault: str) -> None:
@@ -256,7 +290,7 @@ class Connection:
     def _backend_unreachable(self, code: int) -> None:
         host, port = self._policy.backends[0].sockaddr[:2]
         fault = f"backend {host}:{port}: {os.strerror(code)}"
-        self._listener.complain("WARNING", fault)
+        self.listener.complain("WARNING", fault)
         if self._flow is not None:
             self._flow.backend_failed(self._relay.now, 502, fault)
 
@@ -269,6 +303,7 @@ class Connection:
                     self._backend_unreachable(failed)
             else:
                 if mask & _OUT:
+                    self._moved = True
                     upstream.flush()
                 if mask & _IN:
                     self._read_backend()
@@ -304,6 +339,7 @@ class Connection:
         if not count:
             self._end_backend(flow, "")
             return
+        self._moved = True
         out = flow.from_backend(relay.plaintext[:count], relay.now)
         if out:
             self._tls.write(out)
@@ -388,7 +424,7 @@ class Connection:
         flow, upstream = self._flow, self._upstream
         mask = 0
         if not self._client_ended and (self._closing or not ((flow is not None and flow.hold) or upstream.pending)):
-            mask = _IN
+            mask = _IN if len(self._to_client) < _MOST_OWED else 0
         if self._to_client:
             mask |= _OUT
         if mask != self._client_mask:
@@ -399,7 +435,7 @@ class Connection:
 
     def _set_deadline(self) -> None:
         flow = self._flow
-        limits = self._listener.limits
+        limits = self.listener.limits
         if self._closing and not self._to_client:
             kind, limit = _CLOSE, _GRACE if self._relay.draining else _LINGER
         elif self._closing:
@@ -414,7 +450,8 @@ class Connection:
             kind, limit = Waiting.RESPONSE, limits[Waiting.RESPONSE]
         else:
             kind, limit = flow.waiting, limits[flow.waiting]
-        if kind != self._kind or kind not in _FROM_BEGINNING:
+        if kind != self._kind or (self._moved and kind not in _FROM_BEGINNING):
+            self._moved = False
             self._kind = kind
             self._deadline = self._relay.now + limit
             if self._deadline < self._timer.when:
@@ -446,7 +483,7 @@ class Connection:
             self._upstream.drop()
             flow.backend_failed(now, 504, "the backend did not accept the connection in time")
         elif kind == Waiting.RESPONSE:
-            self._listener.complain("WARNING", "the backend did not answer in time")
+            self.listener.complain("WARNING", "the backend did not answer in time")
             flow.backend_failed(now, 504, "the backend did not answer in time")
         elif kind == _CLIENT_READS:
             flow.client_lost(now, "the client did not take the response in time")
@@ -485,4 +522,4 @@ class Connection:
         self._fd = -1
         self._relay.bury(self._client)
         self._relay.closed(self)
-        self._listener.released()
+        self.listener.released()

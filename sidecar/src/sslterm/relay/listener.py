@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from sslterm.protocol.flows import Waiting
@@ -32,6 +33,8 @@ _LONGEST_PAUSE: Final = 1.0
 _SILENCE: Final = 10.0
 """A port scanner or a dead backend must not flood the log: seconds in which a complaint is not repeated."""
 _SUBJECTS: Final = 32
+_LOOK_AGAIN: Final = 0.25
+"""Seconds: one of the connections may be idle by then."""
 
 
 def bind(address: Address) -> socket.socket:
@@ -91,11 +94,14 @@ class Listener:
         relay.register(listener.fileno(), self.on_ready)
 
     def on_ready(self, _mask: int) -> None:
-        for _ in range(_PER_TURN):
-            if self.count >= self.policy.settings.max_connections:
+        for turn in range(_PER_TURN):
+            if turn and self.count >= self.policy.settings.max_connections:
+                return  # somebody has to make room, but only if there is one more: epoll says so again
+            if self.count >= self.policy.settings.max_connections and not self._make_room():
                 self._pause = 0.0
                 self._stop_accepting()
                 self.complain("WARNING", f"max-connections={self.count} reached: new clients wait")
+                self.relay.call_at(self.relay.now + _LOOK_AGAIN, self._try_again)
                 return
             try:
                 client, peer = self.socket.accept()
@@ -112,6 +118,15 @@ class Listener:
             self._pause = 0.0
             self._welcome(client, peer)
 
+    def _make_room(self) -> bool:
+        """Close the connection that has been idle for longest: one client must not keep all others out by waiting."""
+        mine = (each for each in self.relay.connections if each.listener is self)
+        oldest = min(mine, key=lambda each: each.idle_until)
+        if oldest.idle_until == inf:
+            return False
+        oldest.evict()
+        return True
+
     def _welcome(self, client: socket.socket, peer: tuple[Any, ...]) -> None:
         self.count += 1
         try:
@@ -121,16 +136,17 @@ class Listener:
             client.close()
             self.complain("ERROR", f"cannot serve a connection: {error!r}")
 
-    def complain(self, level: str, what: str) -> None:
-        """Say something in the sidecar's own log, but the same thing at most once in `_SILENCE` seconds."""
+    def complain(self, level: str, what: str, about: str = "") -> None:
+        """Say something in the sidecar's own log, but about the same thing at most once in `_SILENCE` seconds."""
         now = self.relay.now
-        if now - self._complained.get(what, -_SILENCE) < _SILENCE:
+        about = about or what
+        if now - self._complained.get(about, -_SILENCE) < _SILENCE:
             return
         if len(self._complained) >= _SUBJECTS:
             self._complained = {said: when for said, when in self._complained.items() if now - when < _SILENCE}
             if len(self._complained) >= _SUBJECTS:
                 return
-        self._complained[what] = now
+        self._complained[about] = now
         self.policy.report(level, what)
 
     def _stop_accepting(self) -> None:

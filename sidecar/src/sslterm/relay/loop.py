@@ -29,8 +29,11 @@ from sslterm.relay.connection import Connection
 from sslterm.relay.listener import Listener
 from sslterm.relay.policy import Policy
 
-BUFFER: Final = 131072
-"""Bytes read at a time: at 64 to 128 KiB the cost per byte is flat; two such buffers serve all connections."""
+BUFFER: Final = 65536
+"""
+Bytes read at a time: from 64 KiB on the cost per byte is flat. Two such buffers serve all connections, but each holds
+what its slow end has not taken, and OpenSSL's buffers keep the size that they once needed.
+"""
 _READ: Final = select.EPOLLIN
 _LOG_DELAY: Final = 0.05
 

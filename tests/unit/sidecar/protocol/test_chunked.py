@@ -153,3 +153,19 @@ def test_any_content_survives(chunks):
     wire = b"".join(b"%X;e\r\n%b\r\n" % (len(each), each) for each in chunks) + b"0\r\n\r\n"
 
     assert content_of(read([wire])[0]) == b"".join(chunks)
+
+
+def test_sizes_are_written_in_one_form_however_they_came():
+    out, used = ChunkedBody(1000).feed(memoryview(b"01\r\na\r\n1\r\nb\r\n00A\r\n0123456789\r\n2\r\ncd\r\n0\r\n\r\n"))
+
+    assert out == b"1\r\na\r\n1\r\nb\r\na\r\n0123456789\r\n2\r\ncd\r\n0\r\n\r\n"
+    assert used == 42
+
+
+@pytest.mark.parametrize(
+    "line", [b"Authorization: x", b"cookie: a=b", b"X-Forwarded-For: 1.2.3.4", b"Content-Length: 1"]
+)
+def test_trailers_cannot_say_what_only_heads_may(line):
+    out, _ = ChunkedBody(1000).feed(memoryview(b"0\r\n" + line + b"\r\nX-Sum: 1\r\n\r\n"))
+
+    assert out == b"0\r\nX-Sum: 1\r\n\r\n"

@@ -43,6 +43,14 @@ def test_what_is_no_token_is_no_name(name):
         (b"Client_Cert", Kind.IDENTITY),
         (b"X_Forwarded_Client_Cert", Kind.IDENTITY),
         (b"Proxy", Kind.IDENTITY),
+        (b"X.Forwarded.For", Kind.IDENTITY),
+        (b"X_Forwarded_User", Kind.IDENTITY),
+        (b"X-Forwarded-Tls-Client-Cert", Kind.IDENTITY),
+        (b"X-SSL-Client-Verify", Kind.IDENTITY),
+        (b"Ssl_Client_S_Dn", Kind.IDENTITY),
+        (b"X-Forwarded-Prefix", Kind.FORWARDED),
+        (b"X-Forwarded-User", Kind.FORWARDED),
+        (b"True-Client-IP", Kind.FORWARDED),
         (b"X_Own_Header", None),
         (b"Content-Type", None),
     ],
@@ -68,7 +76,7 @@ def test_a_name_is_a_token_in_lower_case_or_an_error(name):
     except ProtocolError:
         assert not name or set(name) - set(TOKEN)
     else:
-        assert lower == name.lower() or (b"_" in name and lower == b"proxy")
+        assert lower in (name.lower(), b"proxy", b"x-forwarded-")
 
 
 @given(st.lists(st.binary(max_size=20), min_size=1, max_size=5))
