@@ -157,7 +157,7 @@ class MemoryEngine:
             raise ConflictError("name in use")
         container = Container(
             id=f"{next(self._ids):064x}", name=name, image=spec.image, labels=dict(labels), status=Status.CREATED,
-            network_mode=f"container:{target_id}", mounts=spec.mounts, env=dict(spec.env),
+            network_mode=f"container:{target_id}", mounts=spec.mounts, env=dict(spec.env), user=spec.user,
         )  # fmt: skip
         self.all[container.id] = container
         return container.id

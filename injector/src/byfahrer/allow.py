@@ -11,6 +11,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+_ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*(?::[0-9]{1,5})?"
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+# distribution/reference, without IPv6 registries and digests other than the one in use.
+_IMAGE = re.compile(
+    rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
+)
+_LONGEST = 512
+"""Characters: 255 of a repository, and its tag and digest."""
+
+
+def is_image(text: str) -> bool:
+    """Whether the engine could know an image by this name."""
+    return len(text) <= _LONGEST and _IMAGE.fullmatch(text) is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
@@ -47,6 +62,9 @@ class ImagePattern:
     text: str
 
     def allows(self, image: str) -> bool:
+        # An ID is no name: behind it may be any image.
+        if not is_image(image) or _ID.fullmatch(image):
+            return False
         pattern, reference = Reference.parse(self.text), Reference.parse(image)
         if pattern.digest and pattern.digest != reference.digest:
             return False

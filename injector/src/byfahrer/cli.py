@@ -24,7 +24,7 @@ from byfahrer import __version__, daemon, labels, logs, manual, settings, status
 from byfahrer.engine.address import DEFAULT_HOST, EngineAddress
 from byfahrer.engine.client import DockerEngine
 from byfahrer.engine.errors import AddressError, EngineError
-from byfahrer.model import Container
+from byfahrer.model import Container, one_line
 from byfahrer.reconcile.reconciler import PassingError, UnmetError
 
 T = TypeVar("T")
@@ -295,7 +295,7 @@ def _proc() -> dict[str, str]:
 
 
 def _complain(code: int, text: str) -> int:
-    click.echo(f"byfahrer: {text}", err=True)
+    click.echo(f"byfahrer: {one_line(text)}", err=True)
     return code
 
 

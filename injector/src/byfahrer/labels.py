@@ -11,14 +11,15 @@ from __future__ import annotations
 import difflib
 import math
 import posixpath
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from byfahrer import __version__
-from byfahrer.allow import Reference
-from byfahrer.model import NOTHING, Container, Mount, SidecarSpec
-from sslterm.settings import SettingError, Settings, spec_for_label, specs
+from byfahrer.allow import Reference, is_image
+from byfahrer.model import NOTHING, Container, Mount, SidecarSpec, one_line
+from sslterm.settings import SettingError, Settings, Spec, specs
 
 SHORT: Final = "byfahrer."
 LONG: Final = "org.qnib.byfahrer."
@@ -31,11 +32,27 @@ TARGET_NAME: Final = "byfahrer.target-name"
 SPEC: Final = "byfahrer.spec"
 VERSION: Final = "byfahrer.version"
 MANUAL: Final = "byfahrer.manual"
+_BOOKKEEPING: Final = frozenset((TARGET, TARGET_NAME, SPEC, VERSION, MANUAL))
 
 SWARM_SERVICE: Final = "com.docker.swarm.service.id"
 VOLUME_FROM: Final = "org.qnib.gosslterm.ssl.volume.from"
 VOLUME_PATH: Final = "org.qnib.gosslterm.ssl.volume.path"
+_OTHERS: Final = frozenset((PROXY_IMAGE, ENABLE, VOLUME_FROM, VOLUME_PATH))
 VOLUME_PATH_DEFAULT: Final = "/opt/qnib/ssl"
+VOLUME_AT: Final = "/run/target-ssl"
+"""Where a sidecar has the target's files: at the target's own path they could cover the sidecar's program."""
+
+MOST_ERRORS: Final = 5
+"""Of one target; an image can carry labels by the ten thousand."""
+MOST_SHOWN: Final = 100
+"""Characters of a label's name or value in a message."""
+LONGEST_GUESS: Final = 40
+"""Characters of a name for which a similar one is looked for."""
+
+_CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
+_SETTINGS: Final[Mapping[str, Spec]] = {
+    name: setting for setting in reversed(list(specs())) if setting.label for name in (setting.name, setting.label)
+}
 
 _YES_NO = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -51,8 +68,12 @@ class Annotation:
     label: str
     value: str
 
+    def __str__(self) -> str:
+        """For people: one line, whatever its user wrote."""
+        return f"{one_line(self.label, MOST_SHOWN)}={shown(self.value)}"
+
     def error(self, accepts: str) -> LabelError:
-        return LabelError(f"{self.label}={self.value!r}: expected {accepts}")
+        return LabelError(f"{self}: expected {accepts}")
 
     def switch(self) -> bool:
         """The value as yes or no; LabelError if it is neither."""
@@ -66,24 +87,43 @@ Annotations = Mapping[str, Annotation]
 """By bare name: `proxy-image`; settings by their full name: `frontend-addr`."""
 
 
-def target_of(labels: Mapping[str, str]) -> str | None:
-    """The target's ID, if these are a sidecar's labels."""
-    return labels.get(TARGET) or None
+def shown(value: str) -> str:
+    """A value in a message: quoted, in one line, and not at any length."""
+    return repr(value if len(value) <= MOST_SHOWN else f"{value[:MOST_SHOWN]}…")
+
+
+def target_of(container: Container) -> str | None:
+    """
+    The target's ID, if this is a sidecar.
+
+    A label can stand on any container, by its image too. Only who also shares the target's network is a sidecar:
+    whoever can have that is in the target's namespace already, and gains nothing by being taken for one.
+    """
+    target_id = claim(container.labels)
+    return target_id if target_id and container.network_mode == f"container:{target_id}" else None
+
+
+def claim(labels: Mapping[str, str]) -> str | None:
+    """Whose sidecar something with these labels would be: good for a look there, and for nothing else."""
+    target_id = labels.get(TARGET, "")
+    return target_id if _CONTAINER_ID.fullmatch(target_id) else None
 
 
 def mentions(labels: Mapping[str, str]) -> bool:
-    """Whether a container with these labels could concern us at all; cheap, for events and lists."""
-    return SWARM_SERVICE in labels or any(label.startswith((SHORT, LONG)) for label in labels)
+    """Whether a container with these labels could be a target; cheap, for events and lists."""
+    return SWARM_SERVICE in labels or any(
+        label.startswith((SHORT, LONG)) and label not in _BOOKKEEPING for label in labels
+    )
 
 
 def collect(own: Mapping[str, str], service: Mapping[str, str] = NOTHING) -> dict[str, Annotation]:
     """Our labels on a container and on its service, the strongest of each name."""
     found: dict[str, Annotation] = {}
     for labels, prefix in ((service, LONG), (service, SHORT), (own, LONG), (own, SHORT)):
-        for label in sorted(labels):
-            if label.startswith(prefix):
+        for label in sorted(label for label in labels if label.startswith(prefix)):
+            if label not in _BOOKKEEPING:
                 name = label.removeprefix(prefix)
-                setting = spec_for_label(name)
+                setting = _SETTINGS.get(name)
                 found[setting.name if setting else name] = Annotation(label, labels[label])
     for label in (VOLUME_FROM, VOLUME_PATH):
         for labels in (service, own):
@@ -110,21 +150,26 @@ def sidecar_spec(
     environ: dict[str, str] = {}
     taken: tuple[Mount, ...] = ()
     image = found[PROXY_IMAGE].value.strip()
-    if not image:
+    if not is_image(image):
         errors.append(found[PROXY_IMAGE].error("the name of a sidecar image such as sslterm"))
-    for name, annotation in sorted(found.items()):
-        try:
-            environ |= _setting(name, annotation, image)
-        except (LabelError, SettingError) as error:
-            errors.append(LabelError(str(error)))
     try:
         if VOLUME_FROM in found and found[VOLUME_FROM].switch():
             files, taken = _certificate_of(found, mounts)
-            environ |= files
+            for setting in specs():
+                if setting.name in files:
+                    environ |= _environment(setting, files[setting.name], image)
     except LabelError as error:
         errors.append(error)
+    for name, annotation in sorted(item for item in found.items() if item[0] in _SETTINGS):
+        try:
+            environ |= _setting(_SETTINGS[name], annotation, image)
+        except LabelError as error:
+            errors.append(error)
+    unknown = sorted(found.keys() - _SETTINGS.keys() - _OTHERS)
+    errors += [_unknown(name, found[name]) for name in unknown[:MOST_ERRORS]]
     if errors:
-        return errors
+        more = len(errors) + len(unknown[MOST_ERRORS:]) - MOST_ERRORS
+        return [*errors[:MOST_ERRORS], *([LabelError(f"and {more} more")] if more > 0 else [])]
     try:
         settings = Settings.resolve({}, environ)
     except SettingError as error:
@@ -162,8 +207,7 @@ def wish_of(sidecar: Container) -> dict[str, str]:
     """The labels by which a sidecar made by hand says what it is, as they would stand on the target; {} for others."""
     if sidecar.labels.get(MANUAL) != "true":
         return {}
-    ours = {TARGET, TARGET_NAME, SPEC, VERSION, MANUAL}
-    return {k: v for k, v in sidecar.labels.items() if k.startswith(SHORT) and k not in ours}
+    return {k: v for k, v in sidecar.labels.items() if k.startswith(SHORT) and k not in _BOOKKEEPING}
 
 
 def addresses(environ: Mapping[str, str]) -> tuple[str, str]:
@@ -175,41 +219,44 @@ def addresses(environ: Mapping[str, str]) -> tuple[str, str]:
     return str(settings.frontend_addr), str(settings.backend_addr)
 
 
-def _setting(name: str, annotation: Annotation, image: str) -> dict[str, str]:
+def _setting(setting: Spec, annotation: Annotation, image: str) -> dict[str, str]:
     """The environment that a label stands for."""
-    if name in (PROXY_IMAGE, ENABLE, VOLUME_FROM, VOLUME_PATH):
-        return {}
-    setting = spec_for_label(name)
-    if setting is None:
-        raise _unknown(name, annotation)
-    setting.read(annotation.value, annotation.label)
-    environ = {setting.variable: annotation.value}
+    try:
+        setting.read(annotation.value, annotation.label)
+    except SettingError as error:
+        raise annotation.error(error.accepts) from None
+    return _environment(setting, annotation.value, image)
+
+
+def _environment(setting: Spec, value: str, image: str) -> dict[str, str]:
+    environ = {setting.variable: value}
     # An image of 2017 knows the names of 2017 only.
     if setting.legacy and Reference.parse(image).repository.rpartition("/")[2].startswith("gosslterm"):
-        environ[setting.legacy] = annotation.value
+        environ[setting.legacy] = value
     return environ
 
 
 def _unknown(name: str, annotation: Annotation) -> LabelError:
-    written = f"{annotation.label}={annotation.value!r}"
     if any(name == setting.name for setting in specs()):
-        return LabelError(f"{written}: this setting cannot be set by a label; {VOLUME_FROM} takes a certificate")
+        return LabelError(f"{annotation}: this setting cannot be set by a label; {VOLUME_FROM} takes a certificate")
     known = [PROXY_IMAGE, ENABLE, *(setting.label for setting in specs() if setting.label)]
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_GUESS else []
     if near:
-        return LabelError(f"{written}: there is no such label; did you mean {SHORT}{near[0]}?")
-    return LabelError(f"{written}: there is no such label; there are {', '.join(known)}")
+        return LabelError(f"{annotation}: there is no such label; did you mean {SHORT}{near[0]}?")
+    return LabelError(f"{annotation}: there is no such label; there are {', '.join(known)}")
 
 
 def _certificate_of(found: Annotations, mounts: tuple[Mount, ...]) -> tuple[dict[str, str], tuple[Mount, ...]]:
-    """Where the target's volumes hold its certificate, and the one mount that must be shared for it."""
+    """The settings by which a sidecar finds its target's certificate, and the one mount that it needs for that."""
     where = found.get(VOLUME_PATH, Annotation(VOLUME_PATH, VOLUME_PATH_DEFAULT))
-    if not where.value.startswith("/"):
+    if not where.value.startswith("/") or "\0" in where.value:
         raise where.error("an absolute path inside the target")
-    path = posixpath.normpath(where.value)
+    path = posixpath.normpath("/" + where.value.lstrip("/"))
     covering = [m for m in mounts if path == m.destination or path.startswith(m.destination.rstrip("/") + "/")]
     shared = max(covering, key=lambda m: len(m.destination), default=None)
-    if shared is None or shared.kind not in ("bind", "volume"):
-        has = ", ".join(sorted(m.destination for m in mounts)) or "none"
-        raise where.error(f"a path in a volume or bind mount of the target, which has: {has}")
-    return {"SSLTERM_CERT": f"{path}/cert.pem", "SSLTERM_KEY": f"{path}/key.pem"}, (shared,)
+    # A socket holds no certificate, and the engine's own is not for sidecars.
+    if shared is None or shared.kind not in ("bind", "volume") or shared.source.endswith(".sock"):
+        has = ", ".join([one_line(m, MOST_SHOWN) for m in sorted(m.destination for m in mounts)][:MOST_ERRORS])
+        raise where.error(f"a path in a volume or bind mount of the target, which has: {has or 'none'}")
+    folder = posixpath.normpath(posixpath.join(VOLUME_AT, posixpath.relpath(path, shared.destination)))
+    return {"cert": f"{folder}/cert.pem", "key": f"{folder}/key.pem"}, (replace(shared, destination=VOLUME_AT),)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from loguru import logger
+
+from byfahrer.model import one_line
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -20,9 +23,19 @@ def configure(level: str, form: str) -> None:
     if form == "json":
         logger.add(sys.stderr, level=LEVELS[level], format=_json, backtrace=False, diagnose=False)
     else:
-        line = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {message}"
         # diagnose prints the values of variables: never in a service.
-        logger.add(sys.stderr, level=LEVELS[level], format=line, backtrace=False, diagnose=False)
+        logger.add(sys.stderr, level=LEVELS[level], format=_text, backtrace=False, diagnose=False)
+
+
+def _text(record: Record) -> str:
+    # Names and texts of others are in it: they must not look like further lines, nor steer a terminal.
+    lines = [one_line(record["message"])]
+    error = record["exception"]
+    if error is not None:
+        told = "".join(traceback.format_exception(error.type, error.value, error.traceback))
+        lines += [f"    {one_line(line)}" for line in told.splitlines()]
+    record["extra"]["line"] = "\n".join(lines)
+    return "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {extra[line]}\n"
 
 
 def _json(record: Record) -> str:

@@ -6,7 +6,7 @@ It goes the way the daemon goes, and leaves its wish on the sidecar: a daemon th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ import anyio
 from byfahrer import labels
 from byfahrer.engine.errors import ConflictError, NotFoundError
 from byfahrer.engine.interface import Engine
-from byfahrer.model import Container, Status, Summary
+from byfahrer.model import Container, Status
 from byfahrer.plan import Policy, fits, plan
 from byfahrer.reconcile.observe import observe
 from byfahrer.reconcile.reconciler import DRAIN, Reconciler
@@ -72,8 +72,7 @@ async def labelled(engine: Engine, name: str) -> bool:
 async def eject(engine: Engine, name: str) -> list[Ejected]:
     """Remove the sidecar of the container `name`, which may be the sidecar's own name too."""
     found = await _find(engine, name)
-    target_id = labels.target_of(found.labels) or found.id
-    ours = await engine.containers(f"{labels.TARGET}={target_id}")
+    ours = (await observe(engine, labels.target_of(found) or found.id)).sidecars
     if not ours:
         raise ManualError(f"'{name}' has no sidecar of ours")
     return await _eject(engine, ours)
@@ -81,13 +80,18 @@ async def eject(engine: Engine, name: str) -> list[Ejected]:
 
 async def eject_all(engine: Engine, policy: Policy) -> list[Ejected]:
     """Remove every sidecar that is ours, and nothing else."""
-    return await _eject(engine, [each for each in await engine.containers(labels.TARGET) if policy.covers(each.labels)])
+    # Many may carry the label; only looking at each tells who is a sidecar.
+    claims = {
+        labels.claim(each.labels) for each in await engine.containers(labels.TARGET) if policy.covers(each.labels)
+    }
+    found = [each for target_id in claims if target_id for each in (await observe(engine, target_id)).sidecars]
+    return await _eject(engine, [each for each in found if policy.covers(each.labels)])
 
 
-async def _eject(engine: Engine, sidecars: list[Summary]) -> list[Ejected]:
+async def _eject(engine: Engine, sidecars: Iterable[Container]) -> list[Ejected]:
     gone: list[Ejected] = []
 
-    async def remove(sidecar: Summary) -> None:
+    async def remove(sidecar: Container) -> None:
         target_id = sidecar.labels[labels.TARGET]
         observed = await observe(engine, target_id)
         target = observed.target
@@ -121,7 +125,7 @@ async def _settled(engine: Engine, target: Container) -> Container:
 
 async def _target(engine: Engine, name: str) -> Container:
     found = await _find(engine, name)
-    if labels.target_of(found.labels):
+    if labels.target_of(found):
         raise ManualError(f"'{name}' is a sidecar itself; name its target")
     return found
 

@@ -9,14 +9,24 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
-SPEC_REVISION = 1
+SPEC_REVISION = 2
 """To be raised when the engine adapter makes another container from the same spec: every sidecar is then renewed."""
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def one_line(text: str, most: int | None = None) -> str:
+    """`text` so that it can neither end its line nor steer a terminal, and cut to `most` characters."""
+    if most is not None and len(text) > most:
+        text = f"{text[:most]}…"
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class Status(enum.StrEnum):
@@ -72,6 +82,10 @@ class Container:
     exit_code: int = 0
     network_mode: str = "default"
     mounts: tuple[Mount, ...] = ()
+    user: str = ""
+    """As it was created; empty for the image's own."""
+    freedoms: tuple[str, ...] = ()
+    """What this container may do and no sidecar of ours may, in words: labels say what it claims, this what it is."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Only what a sidecar's settings are read from; the rest may be secret and is never kept."""
 
@@ -135,7 +149,7 @@ class Observed:
     service_gone: bool = False
     """Whether its service was removed: the task finishes what it is at, and ends by itself."""
     sidecars: tuple[Container, ...] = ()
-    """Every container that says it is a sidecar of this target, in any state."""
+    """Every container that is a sidecar of this target (not: that only says so), in any state."""
     by_hand: Mapping[str, str] = field(default_factory=dict)
     """Labels that the operator wants to stand for those the target does not carry."""
 

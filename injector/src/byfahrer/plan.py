@@ -8,6 +8,7 @@ once, and after anything went wrong half way.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ from byfahrer.model import (
     Start,
     Status,
 )
+
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,8 @@ class _Wish:
     """Whether it is the sidecar itself that carries the wish: then no other one will do."""
     without: str = ""
     """The reason for which a sidecar that exists has to go."""
+    leave: bool = False
+    """Whether one that runs may stay all the same: an operator made it, of an image that we may not start."""
 
 
 def plan(observed: Observed, policy: Policy) -> Plan:
@@ -73,7 +78,11 @@ def plan(observed: Observed, policy: Policy) -> Plan:
     ours = own_sidecars(observed, policy)
     wish = _wish(observed, policy)
     if wish.spec is None or target is None:
-        return Plan(tuple(Remove(s, wish.without, alive) for s in sorted(ours, key=_by_id)), wish.problems)
+        gone = sorted(ours, key=_by_id)
+        if wish.leave and target is not None:
+            stays = next((each for each in gone if _stays(each, target)), None)
+            gone = [each for each in gone if each is not stays]
+        return Plan(tuple(Remove(each, wish.without, alive) for each in gone), wish.problems)
     return Plan(_towards(wish.spec, target, ours, by_hand=wish.by_hand), wish.problems)
 
 
@@ -102,6 +111,35 @@ def fits(sidecar: Container, target: Container) -> bool:
     return sidecar.status is Status.RUNNING and sidecar.started_at >= target.started_at
 
 
+def _stays(sidecar: Container, target: Container) -> bool:
+    """Whether a sidecar made by hand serves, or will once its maker has started it."""
+    serves = sidecar.status in (Status.RUNNING, Status.PAUSED) and sidecar.started_at >= target.started_at
+    return bool(labels.wish_of(sidecar)) and (serves or sidecar.status is Status.CREATED)
+
+
+def _is(sidecar: Container, spec: SidecarSpec) -> bool:
+    """Whether a container is what a spec makes. Its labels, the digest among them, can be anyone's copy."""
+    # The engine names a volume that only the image asked for by 64 digits.
+    foreign = [
+        mount
+        for mount in sidecar.mounts
+        if mount not in spec.mounts and not (mount.kind == "volume" and _ANONYMOUS.fullmatch(mount.source))
+    ]
+    return (
+        sidecar.labels.get(labels.SPEC) == spec.digest
+        and sidecar.image == spec.image
+        and sidecar.user == spec.user
+        and not sidecar.freedoms
+        and not foreign
+    )
+
+
+def _unlike(sidecar: Container, spec: SidecarSpec) -> str:
+    if sidecar.labels.get(labels.SPEC) == spec.digest and not _is(sidecar, spec):
+        return f"it is not what it says it is{': it has ' if sidecar.freedoms else ''}{', '.join(sidecar.freedoms)}"
+    return "what is asked for has changed"
+
+
 def _covered(observed: Observed, policy: Policy) -> bool:
     target = observed.target
     return target is not None and policy.covers({**observed.service_labels, **target.labels})
@@ -119,7 +157,7 @@ def _towards(
     def usable(sidecar: Container) -> bool:
         return (
             sidecar.status in (Status.RUNNING, Status.PAUSED, Status.CREATED, Status.EXITED)
-            and sidecar.labels.get(labels.SPEC) == spec.digest
+            and _is(sidecar, spec)
             and (not by_hand or bool(labels.wish_of(sidecar)))
         )
 
@@ -132,7 +170,7 @@ def _towards(
     actions: list[Action] = []
     for sidecar in sorted(sidecars, key=_by_id):
         if sidecar is not keep:
-            why = "there is another" if sidecar in same else "what is asked for has changed"
+            why = "there is another" if sidecar in same else _unlike(sidecar, spec)
             actions.append(Remove(sidecar, why, drain=fits(sidecar, target)))
     if keep is None:
         actions.append(Inject(sidecar_name(target), target, spec))
@@ -149,17 +187,16 @@ def _wish(observed: Observed, policy: Policy) -> _Wish:
         return _Wish(without="its target is gone")
     if not target.alive:
         return _Wish(without="its target does not run")
-    if labels.TARGET in target.labels or target.id == policy.own_id:
+    if labels.target_of(target) or target.id == policy.own_id:
         return _Wish(without="its target is no target")
-    found, by_hand = labels.collect(target.labels, observed.service_labels), False
+    found, by_hand, carried = labels.collect(target.labels, observed.service_labels), False, False
     extra = policy.marks({**observed.service_labels, **target.labels})
     try:
         if labels.PROXY_IMAGE not in found:
             # A sidecar made by hand carries what it is to be; several of them take two operators at the same moment.
-            carried = [w for s in sorted(observed.sidecars, key=_by_id) if (w := labels.wish_of(s))]
-            for wish in [observed.by_hand, *carried]:
+            for wish in [observed.by_hand, *map(labels.wish_of, sorted(observed.sidecars, key=_by_id))]:
                 if wish:
-                    found, by_hand = labels.collect(wish), True
+                    found, by_hand, carried = labels.collect(wish), True, wish is not observed.by_hand
                     extra = tuple(sorted({**dict(extra), **wish, labels.MANUAL: "true"}.items()))
                     break
         if not labels.asks(found):
@@ -173,11 +210,13 @@ def _wish(observed: Observed, policy: Policy) -> _Wish:
     )
     if isinstance(spec, list):
         texts += [str(error) for error in spec]
-    # By hand means: by the operator, who may run any image anyway.
-    elif not by_hand and not any(pattern.allows(spec.image) for pattern in policy.allow_images):
+    # Of their own process, operators may start any image; what a sidecar carries can be anyone's.
+    elif (not by_hand or carried) and not any(pattern.allows(spec.image) for pattern in policy.allow_images):
+        if carried and not texts:
+            return _Wish(without=f"image {spec.image!r} is not allowed (--allow-image) to be started again", leave=True)
         allowed = ", ".join(map(str, policy.allow_images)) or "none"
         label = found[labels.PROXY_IMAGE].label
-        texts.append(f"{label}={spec.image!r}: expected an allowed image (--allow-image): {allowed}")
+        texts.append(f"{labels.Annotation(label, spec.image)}: expected an allowed image (--allow-image): {allowed}")
     if texts or isinstance(spec, list):
         return _refused(target, texts)
     return _Wish(spec, by_hand=by_hand)

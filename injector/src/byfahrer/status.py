@@ -12,7 +12,7 @@ import anyio
 
 from byfahrer import labels
 from byfahrer.engine.interface import Engine
-from byfahrer.model import Container, Inject, Observed, Status
+from byfahrer.model import Container, Inject, Observed, Status, one_line
 from byfahrer.plan import Policy, fits, own_sidecars, plan
 from byfahrer.reconcile import resync
 from byfahrer.reconcile.observe import observe
@@ -43,10 +43,11 @@ class Row:
         return asdict(self) | {"since": when if self.since else None}
 
     def cells(self, now: float) -> tuple[str, ...]:
-        first = (self.target, self.sidecar or "-")
+        # An orphan's target is named by a label, addresses by an environment: anything may be in them.
+        first = (one_line(self.target, 100), self.sidecar or "-")
         if self.problems:
-            return (*first, f"{self.state}: {'; '.join(self.problems)}")
-        addresses = f"{self.frontend} -> {self.backend}" if self.frontend else "-"
+            return (*first, one_line(f"{self.state}: {'; '.join(self.problems)}"))
+        addresses = one_line(f"{self.frontend} -> {self.backend}", 200) if self.frontend else "-"
         return (*first, self.state, addresses, _ago(now - self.since / 1e9) if self.since else "-")
 
 

@@ -34,6 +34,9 @@ def test_the_default_allows_our_own_images_in_every_spelling(image):
         "sslterm/evil", "evil/sslterm", "evil/gosslterm", "qnib/evil", "qnib/gosslterm/evil", "docker.io/evil/sslterm",
         "docker.io.evil.com/library/sslterm", "xsslterm", "alpine", "", ":", "@", "/", "sslterm/", "/sslterm",
         "sha256:" + "a" * 64, "a" * 64, "sslterm\nalpine", "../sslterm",
+        "sslterm:x\n", "sslterm:x y", "sslterm:", "sslterm:-x", "sslterm:" + "x" * 129, "sslterm:\u00e9",
+        "sslterm:\u0661",
+        "sslterm@sha256:x", "sslterm@sha256:" + "A" * 64, "sslterm@", "sslterm-\u00e9", "sslterm--", "sslterm..x",
     ],
 )  # fmt: skip
 def test_the_default_allows_nothing_that_only_looks_alike(image):
@@ -50,6 +53,8 @@ def test_the_default_allows_nothing_that_only_looks_alike(image):
         ("registry.example.com:5000/*", "registry.example.com/sslterm", False),
         ("*", "anything:1", True),
         ("*", "some/thing", False),
+        ("*", "sha256:" + "a" * 64, False),
+        ("*", "a" * 64, False),
         ("*/*", "some/thing", True),
         ("*/*", "evil.com/thing", False),
         ("sslterm:1.*", "sslterm:1.4", True),

@@ -1,6 +1,8 @@
 """Labels become a sidecar's spec, or one line each that names the label, its value, and what it accepts."""
 
+import time
 import types
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -104,6 +106,57 @@ def test_every_bad_label_is_named_at_once():
     assert len(errors({"byfahrer.mode": "x", "byfahrer.frontend": "x", "byfahrer.no": "x"})) == 3
 
 
+def test_of_very_many_bad_labels_some_are_named_and_the_others_counted_at_once():
+    bad = {f"byfahrer.fronten-{number:05x}": "x" for number in range(20_000)}
+    begun = time.process_time()
+    found = errors(bad)
+
+    assert time.process_time() - begun < 1
+    assert len(found) == 6
+    assert found[-1] == "and 19995 more"
+
+
+def test_what_a_label_says_is_shown_in_one_line_of_bearable_length():
+    (found,) = errors({"byfahrer.q\n2026 ERROR forged \x1b[2J" + "n" * 9999: "v\n" * 9999})
+    (value,) = errors({"byfahrer.mode": "v\n" * 9999})
+
+    assert found.startswith("byfahrer.q\\n2026 ERROR forged \\x1b[2Jnnn")
+    for text in (found, value):
+        assert len(text) < 700
+        assert text.isprintable()
+
+
+@pytest.mark.parametrize("image", ["sslterm:x\nforged", "sslterm:-", "sslterm@sha256:x", "SSL", "a b", "x" * 600])
+def test_what_can_be_no_image_is_refused(image):
+    (found,) = errors({"byfahrer.proxy-image": image})
+
+    assert "expected the name of a sidecar image" in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("target_id", ["www", "", "a" * 12, "g" * 64, "a" * 65, "a" * 64 + "\n", "../" + "a" * 61])
+def test_only_a_whole_id_names_a_target(target_id):
+    assert labels.claim({"byfahrer.target": target_id}) is None
+
+
+def test_only_who_shares_the_targets_network_is_a_sidecar():
+    def whose(network):
+        carried = {"byfahrer.target": "f" * 64}
+        return labels.target_of(
+            Container(id="a", name="s", image="x", status=Status.RUNNING, labels=carried, network_mode=network)
+        )
+
+    assert whose(f"container:{'f' * 64}") == "f" * 64
+    assert [whose(network) for network in ("default", "host", f"container:{'e' * 64}", "container:www")] == [None] * 4
+
+
+def test_labels_of_sidecars_mean_nothing_on_a_target():
+    carried = {"byfahrer.target": "x", "byfahrer.manual": "true", "byfahrer.spec": "y", "byfahrer.version": "z"}
+
+    assert not labels.mentions(carried)
+    assert env(carried | {"byfahrer.proxy-image": "sslterm"}) == {}
+
+
 def test_settings_that_contradict_each_other_name_the_label():
     assert errors({"byfahrer.backend": ":8081"}) == [
         "byfahrer.backend=':8081': expected another port than frontend-addr=:8081"
@@ -129,15 +182,35 @@ class TestCertificateFromTheTargetsVolumes:
         wide = Mount(kind="bind", source="/srv", destination="/opt")
         made = spec(self.ON, mounts=(wide, ssl, Mount(kind="volume", source="x", destination="/opt/qnib/ssl2")))
 
-        assert made.mounts == (ssl,)
-        assert dict(made.env) == {"SSLTERM_CERT": "/opt/qnib/ssl/cert.pem", "SSLTERM_KEY": "/opt/qnib/ssl/key.pem"}
+        assert made.mounts == (replace(ssl, destination="/run/target-ssl"),)
+        assert dict(made.env) == {"SSLTERM_CERT": "/run/target-ssl/cert.pem", "SSLTERM_KEY": "/run/target-ssl/key.pem"}
 
     def test_the_path_may_lie_below_the_mount(self):
         mount = Mount(kind="bind", source="/srv", destination="/data")
         made = spec(self.ON | {labels.VOLUME_PATH: "/data/./tls/"}, mounts=(mount,))
 
-        assert made.mounts == (mount,)
-        assert dict(made.env)["SSLTERM_KEY"] == "/data/tls/key.pem"
+        assert made.mounts == (replace(mount, destination="/run/target-ssl"),)
+        assert dict(made.env)["SSLTERM_KEY"] == "/run/target-ssl/tls/key.pem"
+
+    @pytest.mark.parametrize("path", ["/usr/lib/python3/dist-packages/sslterm", "/", "/run/target-ssl/x"])
+    def test_nothing_of_the_target_ever_covers_the_sidecars_own_files(self, path):
+        (shared,) = spec(
+            self.ON | {labels.VOLUME_PATH: path}, mounts=(Mount(kind="volume", source="x", destination=path),)
+        ).mounts
+
+        assert shared == Mount(kind="volume", source="x", destination="/run/target-ssl")
+
+    def test_an_image_of_2017_is_told_in_its_own_words_too(self):
+        mount = Mount(kind="volume", source="certs", destination="/opt/qnib/ssl")
+        found = env(self.ON | {"byfahrer.proxy-image": "qnib/gosslterm:1"}, mounts=(mount,))
+
+        assert found["GOSSLTERM_CERT"] == found["SSLTERM_CERT"] == "/run/target-ssl/cert.pem"
+        assert found["GOSSLTERM_KEY"] == "/run/target-ssl/key.pem"
+
+    def test_a_socket_is_no_folder(self):
+        mount = Mount(kind="bind", source="/var/run/docker.sock", destination="/opt/qnib/ssl")
+
+        assert "expected a path in a volume" in errors(self.ON, mounts=(mount,))[0]
 
     @pytest.mark.parametrize(
         ("path", "mounts"),

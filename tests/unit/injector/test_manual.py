@@ -113,7 +113,8 @@ async def test_eject_all_takes_orphans_too_and_only_ours(engine):
         await manual.inject(engine, POLICY, name, {})
     engine.delete(keys[0])
     stranger = engine.run("stranger")
+    forged = engine.run("forged", {"byfahrer.target": keys[1]})
     gone = await manual.eject_all(engine, POLICY)
 
     assert gone == [Ejected("one-proxy", "one", asked_for=False), Ejected("two-proxy", "two", asked_for=True)]
-    assert set(engine.all) == {keys[1], stranger}
+    assert set(engine.all) == {keys[1], stranger, forged}

@@ -15,6 +15,7 @@ from byfahrer.labels import sidecar_labels, wish_by_hand
 from byfahrer.model import (
     Container,
     Inject,
+    Mount,
     Observed,
     Plan,
     Remove,
@@ -47,7 +48,14 @@ def wanted(observed_target, **fields):
 def sidecar(spec, status=Status.RUNNING, started_at=200, ident=ANY_ID, labels=None):
     carried = sidecar_labels(target(), spec) | (labels or {})
     return Container(
-        id=ident, name="www-proxy", image="sslterm", labels=carried, status=status, pid=8, started_at=started_at
+        user=spec.user,
+        id=ident,
+        name="www-proxy",
+        image=spec.image,
+        labels=carried,
+        status=status,
+        pid=8,
+        started_at=started_at,
     )
 
 
@@ -75,16 +83,44 @@ def test_a_target_that_asks_gets_a_sidecar_in_its_namespace():
 
 @pytest.mark.parametrize(
     "labels",
-    [{}, {"byfahrer.frontend": ":443"}, ASKS | {"byfahrer.enable": "false"}, ASKS | {"byfahrer.target": ANY_ID}],
-    ids=["none", "no trigger", "opted out", "a sidecar itself"],
+    [{}, {"byfahrer.frontend": ":443"}, ASKS | {"byfahrer.enable": "false"}],
+    ids=["none", "no trigger", "opted out"],
 )
 def test_who_does_not_ask_gets_nothing(labels):
     assert actions(target(labels)) == ()
-    assert actions(target(labels), sidecar(SPEC)) == (Remove(sidecar(SPEC), actions_why(labels), drain=True),)
+    assert actions(target(labels), sidecar(SPEC)) == (
+        Remove(sidecar(SPEC), "it is not asked for any more", drain=True),
+    )
 
 
-def actions_why(labels):
-    return "its target is no target" if "byfahrer.target" in labels else "it is not asked for any more"
+def test_a_sidecar_is_no_target_but_who_only_says_it_is_one_may_be():
+    claims = ASKS | {"byfahrer.target": ANY_ID}
+
+    assert actions(target(claims, network_mode=f"container:{ANY_ID}")) == ()
+    assert [type(each) for each in actions(target(claims))] == [Inject]
+    assert [type(each) for each in actions(target(ASKS | {"byfahrer.target": "www"}))] == [Inject]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"image": "evil"}, "it is not what it says it is"),
+        ({"user": "0"}, "it is not what it says it is"),
+        ({"user": ""}, "it is not what it says it is"),
+        ({"freedoms": ("privileged",)}, "it is not what it says it is: it has privileged"),
+        ({"mounts": (Mount(kind="bind", source="/", destination="/x"),)}, "it is not what it says it is"),
+    ],
+)
+def test_a_copy_of_the_labels_makes_no_sidecar(fields, why):
+    forged = replace(sidecar(SPEC), **fields)
+
+    assert actions(target(), forged) == (Remove(forged, why, drain=True), Inject("www-proxy", target(), SPEC))
+
+
+def test_a_volume_that_only_the_sidecars_image_declares_is_no_difference():
+    own = Mount(kind="volume", source="c" * 64, destination="/opt/qnib/ssl")
+
+    assert actions(target(), replace(sidecar(SPEC), mounts=(own,), user=SPEC.user)) == ()
 
 
 def test_byfahrer_never_makes_itself_a_target():
@@ -217,6 +253,20 @@ class TestByHand:
         assert actions(target({}), replace(kept, started_at=1)) == (Restart(replace(kept, started_at=1)),)
         assert actions(target({}, Status.EXITED), kept) == (Remove(kept, "its target does not run", drain=False),)
 
+    def test_a_sidecar_of_an_image_that_is_not_allowed_stays_while_it_fits_and_is_never_made_again(self):
+        made = wanted(target({}), by_hand=wish_by_hand("evil.com/x", {}))
+        kept = replace(sidecar(made, labels=dict(made.labels)), image="evil.com/x")
+        created = replace(kept, status=Status.CREATED, started_at=0)
+        why = "image 'evil.com/x' is not allowed (--allow-image) to be started again"
+
+        for stays in (kept, created, replace(kept, status=Status.PAUSED)):
+            assert plan(Observed(target_id=TARGET_ID, target=target({}), sidecars=(stays,)), POLICY) == Plan()
+        for goes in (replace(kept, started_at=1), replace(kept, status=Status.EXITED)):
+            assert actions(target({}), goes) == (Remove(goes, why, drain=True),)
+        allowing = settings.policy(allow_image=("evil.com/x",))
+        old = replace(kept, started_at=1)
+        assert actions(target({}), old, policy=allowing) == (Restart(old),)
+
     def test_the_targets_own_labels_win(self):
         made = wanted(target({}), by_hand=wish_by_hand("sslterm", {"frontend": ":443"}))
         first, second = actions(target(), sidecar(made, labels=dict(made.labels)))
@@ -303,8 +353,9 @@ def carried_out(observed, todo: Plan):
         elif isinstance(action, Inject):
             made = sidecar_labels(action.target, action.spec)
             sidecars["new"] = Container(
-                id="new", name=action.name, image="x", labels=made, status=Status.RUNNING, pid=9, started_at=now
-            )
+                id="new", name=action.name, image=action.spec.image, labels=made, user=action.spec.user,
+                status=Status.RUNNING, pid=9, started_at=now,
+            )  # fmt: skip
         else:
             sidecars[action.sidecar.id] = replace(action.sidecar, status=Status.RUNNING, started_at=now)
     return replace(observed, sidecars=tuple(sidecars.values()))
@@ -345,10 +396,10 @@ def test_afterwards_there_is_one_sidecar_or_none_and_none_without_a_running_targ
     if mine:
         assert observed.target is not None
         assert observed.target.alive
-        assert mine[0].started_at >= observed.target.started_at
+        assert mine[0].started_at >= observed.target.started_at or mine[0].status is Status.CREATED
 
 
 def test_the_digest_is_the_same_in_every_process():
     spec = SidecarSpec(image="sslterm", user="1:1", memory=1)
 
-    assert spec.digest == "b3e8a65ef5873c54"
+    assert spec.digest == "2abedbb9c75cfcc9"

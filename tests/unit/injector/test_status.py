@@ -94,6 +94,19 @@ def test_the_table_is_aligned_and_a_reason_makes_no_column_wider():
     assert lines[2].startswith("a-long-name  -          refused: for this long reason: ")
 
 
+def test_nothing_in_a_cell_ends_its_line():
+    bad = "x\n\x1b[31mforged"
+    found = [
+        status.Row(target=bad, target_id="1", state="running", frontend=bad, backend=bad),
+        status.Row(target=bad * 99, target_id="2", state="refused", problems=(bad,)),
+    ]
+    text = status.table(found, now=0)
+
+    assert len(text.splitlines()) == 3
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) < 300
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0s ago"), (119, "119s ago"), (7199, "119m ago"), (86400, "24h ago"), (864000, "10d ago")]
 )

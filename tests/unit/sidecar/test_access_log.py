@@ -37,6 +37,16 @@ def written(pipe, *records, form=LogFormat.TEXT):
     return os.read(pipe[0], 1 << 20).decode().splitlines()
 
 
+def test_a_long_path_is_cut_before_it_is_escaped(pipe):
+    log = AccessLog(pipe[1], LogFormat.TEXT)
+    log.add(record(target="/" + "\xff" * 30_000), "192.0.2.1:99")
+    log.close()
+    line = os.read(pipe[0], 65536).decode()
+
+    assert len(line) < 8500
+    assert "\\xff..." in line
+
+
 def test_a_line_has_the_columns_of_2017(pipe):
     line = written(pipe, record(fault="why"))[0]
 
@@ -125,13 +135,3 @@ def test_a_reader_that_never_reads_does_not_keep_the_process(pipe):
     log.close(timeout=0.01)
 
     assert log._output._writer.daemon
-
-
-def test_a_long_path_is_cut_before_it_is_escaped(pipe):
-    log = AccessLog(pipe[1], LogFormat.TEXT)
-    log.add(record(target="/" + "\xff" * 30_000), "192.0.2.1:99")
-    log.close()
-    line = os.read(pipe[0], 65536).decode()
-
-    assert len(line) < 8500
-    assert "\\xff..." in line

@@ -39,8 +39,8 @@ class EngineAddress:
         """From `DOCKER_HOST` or what overrides it, and the other variables of Docker's own client; AddressError."""
         host = host or environ.get("DOCKER_HOST") or DEFAULT_HOST
         folder = environ.get("DOCKER_CERT_PATH") or ""
-        verify = bool(environ.get("DOCKER_TLS_VERIFY"))
-        secured = bool(folder or verify) and not host.startswith("unix:")
+        # As Docker's own client: a folder alone turns no TLS on, and what TLS there is, is verified.
+        secured = bool(environ.get("DOCKER_TLS_VERIFY")) and not host.startswith("unix:")
         try:
             if host.startswith(("ssh:", "npipe:")):
                 raise ValueError(host)
@@ -48,16 +48,16 @@ class EngineAddress:
         except (DockerException, ValueError):
             expected = "unix:///path, tcp://host:port or http(s)://host:port"
             raise AddressError(f"DOCKER_HOST={host!r}: expected {expected}") from None
-        tls = _tls(Path(folder) if folder else Path.home() / ".docker", verify=verify) if secured else None
+        tls = _tls(Path(folder) if folder else Path.home() / ".docker") if secured else None
         return cls(host, tls, environ.get("DOCKER_API_VERSION") or "auto")
 
 
-def _tls(folder: Path, *, verify: bool) -> TLSConfig:
+def _tls(folder: Path) -> TLSConfig:
     cert, key, ca = (folder / name for name in ("cert.pem", "key.pem", "ca.pem"))
-    for path in (cert, key, ca) if verify else (cert, key):
+    for path in (cert, key, ca):
         if not path.is_file():
             raise AddressError(f"DOCKER_CERT_PATH={str(folder)!r}: expected a folder with {path.name}")
-    return TLSConfig(client_cert=(str(cert), str(key)), ca_cert=str(ca) if verify else None, verify=verify)
+    return TLSConfig(client_cert=(str(cert), str(key)), ca_cert=str(ca), verify=True)
 
 
 @contextmanager
@@ -71,6 +71,8 @@ def mapped(host: str) -> Iterator[None]:
         raise _said_no(error) from error
     except requests.Timeout as error:
         raise UnreachableError(f"no answer in time from the engine at {host}") from error
+    except requests.TooManyRedirects as error:
+        raise RejectedError(requests.codes.moved_permanently, "it redirects, which no engine does to us") from error
     except (requests.RequestException, DockerException, OSError) as error:
         raise UnreachableError(_unreachable(host, error)) from error
 

@@ -2,18 +2,21 @@
 The adapter: the docker SDK's blocking calls as typed async methods.
 
 Each call takes a worker thread of our own limiter, so that nothing else in the program can starve it, and the ping has
-one to itself: it must come through when all others hang. Calls are abandoned when their task is cancelled; their thread
-ends with the read timeout at the latest.
+one to itself: it must come through when all others hang. Calls are abandoned when their task is cancelled, or when they
+take too long as a whole: the read timeout of a stream that never ends never comes.
+
+Names and IDs come from labels too, and the SDK puts them into the URL with their slashes: only what is one gets there.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, fail_after, to_thread
 from docker import APIClient
 from docker.types import Mount as DockerMount
 
@@ -32,6 +35,11 @@ PING_TIMEOUT = 5
 """Seconds. What does not answer a ping by then hangs."""
 CALLS = 16
 """At a time: twice the keys that are worked on at once, since looking takes two."""
+STOPS = 64
+"""At a time, beside all others: each waits for its container for some seconds."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""What the engine takes as a container's name, or part of its ID."""
+_SERVICE_ID = re.compile(r"[a-z0-9]{25}")
 _SWARM_UNAVAILABLE = (406, 503)
 """What a node answers that is no manager, or a manager without a leader; 406 up to engine 1.13."""
 
@@ -45,6 +53,7 @@ class DockerEngine:
         self._client: APIClient | None = None
         self._pinger: APIClient | None = None
         self._calls = CapacityLimiter(CALLS)
+        self._stops = CapacityLimiter(STOPS)
         self._pings = CapacityLimiter(1)
         self._connects = CapacityLimiter(2)
 
@@ -78,16 +87,13 @@ class DockerEngine:
         return [convert.summary(each) for each in found]
 
     async def inspect(self, name: str) -> Container:
+        if not _NAME.fullmatch(name):
+            raise NotFoundError(f"no container can have the name {name[:100]!r}")
         return convert.container(await self._call(lambda client: client.inspect_container(name)))
 
     async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:
         def create(client: APIClient) -> str:
-            mounts = [
-                DockerMount(
-                    m.destination, m.source, type=cast("Any", m.kind), read_only=True, no_copy=m.kind == "volume"
-                )
-                for m in spec.mounts
-            ]
+            mounts = [_mount(each) for each in spec.mounts]
             host_config = client.create_host_config(**convert.host_arguments(target_id, spec), mounts=mounts)
             made = client.create_container(
                 spec.image, name=name, host_config=host_config, **convert.container_arguments(spec, labels)
@@ -103,7 +109,7 @@ class DockerEngine:
         await self._call(lambda client: client.restart(container_id, timeout=0))
 
     async def stop(self, container_id: str, grace: int) -> None:
-        await self._call(lambda client: client.stop(container_id, timeout=grace))
+        await self._call(lambda client: client.stop(container_id, timeout=grace), self._stops)
 
     async def remove(self, container_id: str) -> None:
         # Gone, or "removal … is already in progress".
@@ -120,8 +126,10 @@ class DockerEngine:
     async def service_labels(self, service_id: str) -> Mapping[str, str] | None:
         def read(client: APIClient) -> Mapping[str, str]:
             service: dict[str, Any] = client.inspect_service(service_id)  # type: ignore[no-untyped-call]
-            return service["Spec"].get("Labels") or {}
+            return (service.get("Spec") or {}).get("Labels") or {}
 
+        if not _SERVICE_ID.fullmatch(service_id):
+            return {}  # the label that says so is no Swarm's
         try:
             return await self._call(read)
         except NotFoundError:
@@ -150,6 +158,8 @@ class DockerEngine:
             max_pool_size=CALLS,
         )
         # Proxies and ~/.netrc are looked up for every request otherwise; a socket has neither.
+        # No engine redirects us, except where a path was not what it looked like.
+        client.max_redirects = 0
         client.trust_env = not self._address.host.startswith("unix:")
         return client
 
@@ -157,18 +167,24 @@ class DockerEngine:
     def _version(self) -> str:
         return self._client.api_version if self._client else self._address.api_version
 
-    async def _call(self, function: Callable[[APIClient], T]) -> T:
+    async def _call(self, function: Callable[[APIClient], T], limiter: CapacityLimiter | None = None) -> T:
         client = self._client
         if client is None:
             raise UnreachableError(f"not connected to the engine at {self.where}")
-        return await self._thread(partial(function, client), self._calls)
+        return await self._thread(partial(function, client), limiter or self._calls)
 
     async def _thread(self, function: Callable[[], T], limiter: CapacityLimiter) -> T:
         def run() -> T:
             with mapped(self.where):
                 return function()
 
-        return await to_thread.run_sync(run, limiter=limiter, abandon_on_cancel=True)
+        # Waiting for one's turn does not count: it says nothing about the engine.
+        async with limiter:
+            try:
+                with fail_after(2 * self._call_timeout):
+                    return await to_thread.run_sync(run, limiter=CapacityLimiter(1), abandon_on_cancel=True)
+            except TimeoutError:
+                raise UnreachableError(f"no answer in time from the engine at {self.where}") from None
 
 
 def _mount(mount: Mount) -> DockerMount:

@@ -15,6 +15,8 @@ _OURS = ("SSLTERM_", "GOSSLTERM_", "LOG_LEVEL=")
 
 PROBE_INTERVAL = 120 * 10**9
 """Nanoseconds, before the first probe too: each is a process start and three events on the engine."""
+SHARED_MEMORY = 1024**2
+"""Bytes."""
 
 
 def nanoseconds(text: str | None) -> int:
@@ -74,6 +76,8 @@ def container(raw: Mapping[str, Any]) -> Container:
         exit_code=state.get("ExitCode") or 0,
         network_mode=(raw.get("HostConfig") or {}).get("NetworkMode") or "default",
         mounts=tuple(_mount(each) for each in raw.get("Mounts") or []),
+        user=config.get("User") or "",
+        freedoms=_freedoms(raw.get("HostConfig") or {}),
         env=dict(line.split("=", 1) for line in config.get("Env") or [] if line.startswith(_OURS) and "=" in line),
     )
 
@@ -82,6 +86,26 @@ def _mount(raw: Mapping[str, Any]) -> Mount:
     kind = raw.get("Type") or "bind"
     source = raw.get("Name") if kind == "volume" else raw.get("Source")
     return Mount(kind=kind, source=source or "", destination=raw.get("Destination") or "")
+
+
+def _freedoms(host: Mapping[str, Any]) -> tuple[str, ...]:
+    """In what a container is less confined than `host_arguments` makes it."""
+    dropped = {str(each).upper() for each in host.get("CapDrop") or []}
+    secured = {str(each).replace("=", ":").removesuffix(":true") for each in host.get("SecurityOpt") or []}
+    found = {
+        "privileged": bool(host.get("Privileged")),
+        "a writable root": not host.get("ReadonlyRootfs"),
+        "capabilities": not dropped & {"ALL", "CAP_ALL"} or bool(host.get("CapAdd")),
+        "new privileges": "no-new-privileges" not in secured,
+        "another pid namespace": host.get("PidMode") not in (None, "", "private"),
+        "another ipc namespace": host.get("IpcMode") not in (None, "", "private", "shareable", "none"),
+        "the host's users": host.get("UsernsMode") not in (None, ""),
+        "the host's name": host.get("UTSMode") not in (None, ""),
+        "devices": bool(host.get("Devices") or host.get("DeviceRequests")),
+        # Ours come by another field, and volumes that its image declares by none.
+        "binds": bool(host.get("Binds") or host.get("VolumesFrom")),
+    }
+    return tuple(name for name, has in found.items() if has)
 
 
 def host_arguments(target_id: str, spec: SidecarSpec) -> dict[str, Any]:
@@ -99,6 +123,9 @@ def host_arguments(target_id: str, spec: SidecarSpec) -> dict[str, Any]:
         "security_opt": ["no-new-privileges"],
         "pids_limit": spec.pids,
         "mem_limit": spec.memory,
+        # The engine grants as much swap again otherwise, and 64 MiB of /dev/shm in which nothing of ours is kept.
+        "memswap_limit": spec.memory,
+        "shm_size": SHARED_MEMORY,
         "init": False,
         # The engine gives up after one try while the target is down, and knows no order after a reboot (moby#50326).
         "restart_policy": {"Name": "no"},

@@ -23,6 +23,8 @@ async def observe(engine: Engine, target_id: str, by_hand: Mapping[str, str] = N
         nonlocal target, service
         try:
             target = await _inspect(engine, target_id)
+            if target is not None and target.id != target_id:
+                target = None  # another container, which has this ID for a name
             if target is not None and target.alive and labels.SWARM_SERVICE in target.labels:
                 service = await engine.service_labels(target.labels[labels.SWARM_SERVICE])
         except EngineError as error:
@@ -32,7 +34,7 @@ async def observe(engine: Engine, target_id: str, by_hand: Mapping[str, str] = N
         try:
             for each in await engine.containers(f"{labels.TARGET}={target_id}"):
                 sidecar = await _inspect(engine, each.id)
-                if sidecar is not None:
+                if sidecar is not None and labels.target_of(sidecar) == target_id:
                     sidecars.append(sidecar)
         except EngineError as error:
             errors.append(error)

@@ -10,8 +10,11 @@ attempts cannot turn into a busy loop.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 from anyio import CancelScope
@@ -23,6 +26,22 @@ GRACE = 3.0
 
 Handler = Callable[[str], Awaitable[float | None]]
 """Looks at a key: None for done, or seconds until the next look. An exception is a failure: again, with back-off."""
+
+
+_step_aside: ContextVar[Callable[[bool], None] | None] = ContextVar("_step_aside", default=None)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Around what a handler only waits for: it takes no worker from other keys meanwhile. Outside of one, nothing."""
+    step = _step_aside.get()
+    if step:
+        step(True)
+    try:
+        yield
+    finally:
+        if step:
+            step(False)
 
 
 @dataclass(slots=True)
@@ -90,6 +109,8 @@ class KeyedQueue:
         self._schedule = Schedule()
         self._changed = anyio.Event()
         self._scopes: dict[str, CancelScope] = {}
+        self._aside: set[str] = set()
+        """Keys being handled that only wait."""
         self._awaited: list[tuple[set[str], anyio.Event]] = []
 
     def put(self, key: str, wait: float = 0.0, *, urgent: bool = True) -> None:
@@ -111,10 +132,10 @@ class KeyedQueue:
                 while True:
                     self._changed = anyio.Event()
                     now = self._clock()
-                    while len(self._scopes) < self._workers and (key := self._schedule.take(now)) is not None:
+                    while self._has_room and (key := self._schedule.take(now)) is not None:
                         self._scopes[key] = CancelScope(shield=True)
                         tasks.start_soon(self._handle, key)
-                    due = self._schedule.next_due() if len(self._scopes) < self._workers else None
+                    due = self._schedule.next_due() if self._has_room else None
                     with anyio.move_on_after(None if due is None else max(0.0, due - self._clock())):
                         await self._changed.wait()
             finally:
@@ -125,8 +146,17 @@ class KeyedQueue:
                 for scope in self._scopes.values():
                     scope.cancel()
 
+    @property
+    def _has_room(self) -> bool:
+        return len(self._scopes) - len(self._aside) < self._workers
+
+    def _step_aside(self, key: str, waits: bool) -> None:
+        (self._aside.add if waits else self._aside.discard)(key)
+        self._changed.set()
+
     async def _handle(self, key: str) -> None:
         try:
+            _step_aside.set(partial(self._step_aside, key))  # this task's own, gone with it
             with self._scopes[key]:
                 again = await self._handler(key)
                 self._schedule.done(key, None if again is None else self._clock() + again)

@@ -20,6 +20,7 @@ from byfahrer.model import NOTHING, Container, Inject, Observed, Plan, Problem, 
 from byfahrer.plan import Policy, fits, plan, sidecar_name
 from byfahrer.reconcile.backoff import STEADY, Pace
 from byfahrer.reconcile.observe import observe
+from byfahrer.reconcile.queue import aside
 
 DRAIN = 10
 """Seconds that a sidecar has for requests under way when it is removed from a target that runs on; as docker stop."""
@@ -136,7 +137,7 @@ class Reconciler:
             holder = await self._engine.inspect(action.name)
         except NotFoundError:
             return
-        owner_id = labels.target_of(holder.labels)
+        owner_id = labels.target_of(holder)
         if owner_id is None:
             text = f"the name '{action.name}' is taken by container {holder.id[:12]}, which is not ours: rename it"
             raise UnmetError(text)
@@ -153,7 +154,9 @@ class Reconciler:
         logger.info("Remove proxy container '{}': {}", action.sidecar.name, action.why)
         if action.drain and action.sidecar.status is Status.RUNNING:
             try:
-                await self._engine.stop(action.sidecar.id, DRAIN)
+                # Others' targets do not wait for the requests of this one, nor for who ignores SIGTERM.
+                with aside():
+                    await self._engine.stop(action.sidecar.id, DRAIN)
             except (NotFoundError, ConflictError):
                 logger.debug("'{}' was gone already", action.sidecar.name)
         await self._engine.remove(action.sidecar.id)

@@ -12,9 +12,10 @@ def targets(listed: Iterable[Summary]) -> list[str]:
     """Whoever may ask for a sidecar, or has one, in the list's order."""
     found: dict[str, None] = {}
     for each in listed:
-        target = labels.target_of(each.labels)
+        target = labels.claim(each.labels)
         if target is not None:
             found[target] = None
-        elif each.status in (Status.RUNNING, Status.PAUSED) and labels.mentions(each.labels):
+        # Whoever claims to be a sidecar need not be one, and may be a target itself.
+        if each.status in (Status.RUNNING, Status.PAUSED) and labels.mentions(each.labels):
             found[each.id] = None
     return list(found)

@@ -104,10 +104,10 @@ class Watch:
             for task in await self._engine.containers(f"{labels.SWARM_SERVICE}={event.id}"):
                 self._queue.put(task.id)
         elif event.kind == "container" and event.action != "update":
-            target_id = labels.target_of(event.labels)
+            target_id = labels.claim(event.labels)
             if target_id is not None:
                 self._queue.put(target_id, urgent=False)
-            elif self._concerns(event.id, event.labels):
+            if self._concerns(event.id, event.labels):
                 self._queue.put(event.id, DIE_WAIT if event.action == "die" else 0.0)
 
     def _concerns(self, target_id: str, carried: Mapping[str, str]) -> bool:

@@ -81,7 +81,8 @@ def _labels(pem: bytes, source: str) -> list[str]:
     if len(blocks) < begun:
         raise Rejected(f"{source}: cut short, an -----END line is missing")
     for label, body in blocks:
-        if label.endswith(("CERTIFICATE", "PRIVATE KEY")) and b"Proc-Type:" not in body:
+        encrypted = label.endswith("PRIVATE KEY") and b"Proc-Type:" in body  # has a head of its own; `check` names it
+        if label.endswith(("CERTIFICATE", "PRIVATE KEY")) and not encrypted:
             der = _decoded(body, source)
             if len(der) != _length(der):
                 raise Rejected(f"{source}: damaged, the {label.lower()} has {len(der)} bytes and claims {_length(der)}")

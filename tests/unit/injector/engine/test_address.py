@@ -1,5 +1,6 @@
 """Where the engine is, and what people are told when it is not there."""
 
+import contextlib
 import errno
 import gc
 import socket
@@ -61,7 +62,13 @@ class TestAddress:
 
         tls = EngineAddress.resolve("", environ).tls
         assert (tls.verify, tls.ca_cert) == (True, str(tmp_path / "ca.pem"))
-        assert EngineAddress.resolve("", environ | {"DOCKER_TLS_VERIFY": ""}).tls.verify is False
+
+    def test_a_folder_of_certificates_alone_means_no_tls_as_for_dockers_own_client(self, tmp_path):
+        environ = {"DOCKER_HOST": "tcp://h:2376", "DOCKER_TLS_VERIFY": "", "DOCKER_CERT_PATH": str(tmp_path)}
+        for name in ("cert.pem", "key.pem"):
+            (tmp_path / name).touch()
+
+        assert EngineAddress.resolve("", environ).tls is None
 
     def test_a_socket_needs_no_tls(self):
         environ = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/nowhere"}
@@ -119,6 +126,49 @@ class TestErrors:
         assert type(told(NotFound("x", response=response))) is NotFoundError
 
 
+class FakeEngine:
+    """A socket that redirects whoever asks, or answers without end."""
+
+    def __init__(self, path):
+        self.where = f"unix://{path}"
+        self.endless = False
+        self.asked = []
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(path)
+        self._socket.listen()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self):
+        while not self._done.is_set():
+            try:
+                peer, _ = self._socket.accept()
+            except OSError:
+                return
+            with peer, contextlib.suppress(OSError):
+                self.asked.append(peer.recv(65536).split()[1].decode())
+                if not self.endless:
+                    peer.sendall(
+                        b"HTTP/1.1 301 Moved\r\nLocation: /v1.41/elsewhere\r\n"
+                        b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+                    )
+                    continue
+                peer.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                while not self._done.wait(0.1):
+                    peer.sendall(b"1\r\n \r\n")
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 class TestRealSockets:
     @pytest.fixture(autouse=True)
@@ -163,6 +213,49 @@ class TestRealSockets:
             with pytest.raises(UnreachableError, match="cannot be reached"):
                 anyio.run(engine.connect)
             thread.join()
+
+    @pytest.fixture
+    def engine(self, tmp_path):
+        """Answers every request with `answers(path)`; the paths asked for are in `asked`."""
+        with FakeEngine(str(tmp_path / "fake.sock")) as fake:
+            yield fake
+
+    def test_an_answer_that_never_ends_is_given_up_as_a_whole(self, engine):
+        engine.endless = True
+        client = DockerEngine(EngineAddress(engine.where, api_version="1.41"), call_timeout=1)
+
+        async def ask():
+            client._client = client._session("1.41")
+            with anyio.fail_after(10):
+                await client.inspect("www")
+
+        with pytest.raises(UnreachableError, match="no answer in time"):
+            anyio.run(ask)
+
+    def test_redirects_are_refused(self, engine):
+        client = DockerEngine(EngineAddress(engine.where, api_version="1.41"), call_timeout=1)
+
+        async def ask():
+            client._client = client._session("1.41")
+            await client.inspect("www")
+
+        with pytest.raises(RejectedError, match="redirects"):
+            anyio.run(ask)
+        assert engine.asked == ["/v1.41/containers/www/json"]
+
+    @pytest.mark.parametrize("text", ["../info", "x/../../events", "", ".", "a" * 24, "a" * 25 + "/", "A" * 25, "%2e"])
+    def test_what_is_no_name_never_reaches_the_engine(self, engine, text):
+        client = DockerEngine(EngineAddress(engine.where, api_version="1.41"), call_timeout=1)
+
+        async def ask():
+            client._client = client._session("1.41")
+            assert await client.service_labels(text) == {}
+            if not text.startswith(("a", "A")):
+                with pytest.raises(NotFoundError):
+                    await client.inspect(text)
+
+        anyio.run(ask)
+        assert engine.asked == []
 
     def test_nothing_is_asked_before_it_is_connected(self):
         engine = DockerEngine(EngineAddress())

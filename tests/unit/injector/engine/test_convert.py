@@ -99,6 +99,40 @@ def test_the_engine_says_who_it_is(swarm, role):
     )
 
 
+CONFINED = {
+    "ReadonlyRootfs": True, "CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges"], "PidMode": "",
+    "IpcMode": "private", "Privileged": False, "Mounts": [{"Type": "bind"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("host", "freedoms"),
+    [
+        ({}, ()),
+        ({"CapDrop": ["CAP_ALL"], "SecurityOpt": ["no-new-privileges:true"]}, ()),
+        ({"Privileged": True}, ("privileged",)),
+        ({"ReadonlyRootfs": False}, ("a writable root",)),
+        ({"CapDrop": None}, ("capabilities",)),
+        ({"CapAdd": ["NET_ADMIN"]}, ("capabilities",)),
+        ({"SecurityOpt": None}, ("new privileges",)),
+        ({"PidMode": "host"}, ("another pid namespace",)),
+        ({"IpcMode": "container:x"}, ("another ipc namespace",)),
+        ({"Devices": [{}]}, ("devices",)),
+        ({"Binds": ["/:/host"]}, ("binds",)),
+        ({"VolumesFrom": ["x"]}, ("binds",)),
+    ],
+)
+def test_what_a_container_may_do_beyond_a_sidecar_is_named(host, freedoms):
+    made = convert.container(RAW | {"HostConfig": CONFINED | host})
+
+    assert made.freedoms == freedoms
+
+
+def test_the_user_is_the_one_asked_for():
+    assert convert.container(RAW | {"Config": {"User": "1:2"}}).user == "1:2"
+    assert convert.container(RAW).user == ""
+
+
 def test_events_that_are_none_are_nothing():
     good = {"Type": "container", "Action": "start", "Actor": {"ID": "a", "Attributes": {"k": "v"}}}
 
@@ -119,6 +153,8 @@ def test_a_sidecar_is_confined():
         "security_opt": ["no-new-privileges"],
         "pids_limit": 6,
         "mem_limit": 5,
+        "memswap_limit": 5,
+        "shm_size": 1024**2,
         "init": False,
         "restart_policy": {"Name": "no"},
     }

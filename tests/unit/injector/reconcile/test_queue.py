@@ -3,9 +3,10 @@
 from collections import Counter
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from byfahrer.reconcile.queue import KeyedQueue, Schedule
+from byfahrer.reconcile.queue import KeyedQueue, Schedule, aside
 from lab.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -226,3 +227,31 @@ async def test_when_stopped_what_hangs_is_given_up(monkeypatch):
         tasks.cancel_scope.cancel()
 
     assert running.now["a"] == 0
+
+
+async def test_a_handler_that_only_waits_takes_no_worker_from_others():
+    over, handled = anyio.Event(), []
+
+    async def handle(key):
+        if key == "other":
+            handled.append(key)
+            return
+        with aside():
+            await over.wait()
+        handled.append(key)
+
+    queue = KeyedQueue(handle, lambda *_: None, workers=2)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(queue.run)
+        for key in ("slow1", "slow2", "slow3"):
+            queue.put(key)
+        queue.put("other")
+        await until(lambda: handled == ["other"])
+        over.set()
+        await until(lambda: len(handled) == 4)
+        tasks.cancel_scope.cancel()
+
+
+async def test_outside_of_a_queue_waiting_is_nothing_special():
+    with aside():
+        await anyio.lowlevel.checkpoint()

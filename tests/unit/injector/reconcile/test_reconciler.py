@@ -361,6 +361,32 @@ async def test_a_sidecar_made_by_hand_is_kept_and_reaped_like_others():
     assert world.engine.sidecars(key) == []
 
 
+async def test_who_only_says_that_it_is_a_sidecar_is_left_alone_and_may_be_a_target():
+    world = World()
+    victim = world.engine.run("victim")
+    world.engine.images.add("evil")
+    forged = {"byfahrer.manual": "true", "byfahrer.proxy-image": "evil"}
+    by_name = world.engine.run("a", {"byfahrer.target": "victim"} | forged)
+    by_id = world.engine.run("b", {"byfahrer.target": victim} | forged)
+    orphan = world.engine.run("c", {"byfahrer.target": "d" * 64})
+    honest = world.engine.run("d", {"byfahrer.target": victim} | ASKS)
+    await world.settle()
+
+    assert {victim, by_name, by_id, orphan, honest} < set(world.engine.all)
+    assert world.engine.sidecars(victim) == [world.engine.all[by_id], world.engine.all[honest]]
+    assert world.engine.served(honest)
+    assert world.engine.calls["create"] == 1
+
+
+async def test_a_container_that_has_a_targets_id_for_a_name_is_not_that_target():
+    world = World()
+    gone = "d" * 64
+    world.engine.run(gone, ASKS)
+    await world.look(gone)
+
+    assert world.engine.calls["create"] == 0
+
+
 async def test_two_injectors_at_once_are_harmless():
     world, other = World(), None
     other = Reconciler(world.engine, settings.policy())

@@ -91,7 +91,7 @@ def test_lines_are_split_only_where_every_reader_would(parts):
     except ProtocolError:
         assert any(byte in part for part in parts for byte in (*range(9), *range(10, 32), 127))
     else:
-        assert lines == parts
+        assert lines == head.split(b"\r\n")
         assert not any(byte in line for line in lines for byte in b"\x00\r\n\x7f")
 
 
