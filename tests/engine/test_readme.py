@@ -85,6 +85,7 @@ def test_a_swarm_service(folder: Path) -> None:
     assert ANSWER in printed
 
 
-def test_compose(folder: Path) -> None:
+def test_compose(folder: Path, engine: APIClient) -> None:
     (printed,) = run("Compose", folder)
     assert ANSWER in printed
+    assert engine.containers(all=True, filters={"label": "byfahrer.target"}) == [], "nobody is there to reap them now"

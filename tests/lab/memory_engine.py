@@ -148,6 +148,11 @@ class MemoryEngine:
         await anyio.lowlevel.checkpoint()
         return self._find(name)
 
+    async def has_image(self, image):
+        self._called("has_image")
+        await anyio.lowlevel.checkpoint()
+        return image in self.images
+
     async def create(self, name, target_id, spec, labels):
         self._called("create")
         await anyio.lowlevel.checkpoint()

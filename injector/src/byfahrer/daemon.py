@@ -13,7 +13,7 @@ from loguru import logger
 
 from byfahrer import __version__
 from byfahrer.engine.interface import Engine, EngineInfo
-from byfahrer.reconcile.queue import KeyedQueue
+from byfahrer.reconcile.queue import GRACE, KeyedQueue
 from byfahrer.reconcile.reconciler import Reconciler
 from byfahrer.reconcile.watch import Watch
 from byfahrer.settings import Settings
@@ -39,6 +39,9 @@ async def run(engine: Engine, settings: Settings) -> None:
             tasks.start_soon(watch.run)
             async for received in signals:
                 logger.info("Stopping on {}", received.name)
+                # Targets that ended together with us, as on `compose down`, have nobody else to reap their sidecars.
+                with anyio.move_on_after(GRACE):
+                    await queue.finish()
                 tasks.cancel_scope.cancel()
                 break
     logger.info("Stopped; every proxy container is left running (byfahrer eject --all removes them)")

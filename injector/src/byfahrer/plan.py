@@ -65,6 +65,8 @@ class _Wish:
     """The reason for which a sidecar that exists has to go."""
     leave: bool = False
     """Whether one that runs may stay all the same: an operator made it, of an image that we may not start."""
+    keep: bool = False
+    """Whether the one that serves stays: what is asked for now cannot be understood, what was asked before works."""
 
 
 def plan(observed: Observed, policy: Policy) -> Plan:
@@ -82,6 +84,8 @@ def plan(observed: Observed, policy: Policy) -> Plan:
         if wish.leave and target is not None:
             stays = next((each for each in gone if _stays(each, target)), None)
             gone = [each for each in gone if each is not stays]
+        elif wish.keep and target is not None:
+            gone = [each for each in gone if each is not _serving(gone, target, policy)]
         return Plan(tuple(Remove(each, wish.without, alive) for each in gone), wish.problems)
     return Plan(_towards(wish.spec, target, ours, by_hand=wish.by_hand), wish.problems)
 
@@ -115,6 +119,14 @@ def _stays(sidecar: Container, target: Container) -> bool:
     """Whether a sidecar made by hand serves, or will once its maker has started it."""
     serves = sidecar.status in (Status.RUNNING, Status.PAUSED) and sidecar.started_at >= target.started_at
     return bool(labels.wish_of(sidecar)) and (serves or sidecar.status is Status.CREATED)
+
+
+def _serving(sidecars: list[Container], target: Container, policy: Policy) -> Container | None:
+    """A sidecar that does its work, and that could have been made by us today."""
+    for each in sidecars:
+        if fits(each, target) and not each.freedoms and any(p.allows(each.image) for p in policy.allow_images):
+            return each
+    return None
 
 
 def _is(sidecar: Container, spec: SidecarSpec) -> bool:
@@ -202,7 +214,7 @@ def _wish(observed: Observed, policy: Policy) -> _Wish:
         if not labels.asks(found):
             return _Wish(without="it is not asked for any more")
     except labels.LabelError as error:
-        return _refused(target, [str(error)])
+        return _refused(target, [str(error)], keep=True)
 
     texts = _unfit(target)
     spec = labels.sidecar_spec(
@@ -217,13 +229,16 @@ def _wish(observed: Observed, policy: Policy) -> _Wish:
         allowed = ", ".join(map(str, policy.allow_images)) or "none"
         label = found[labels.PROXY_IMAGE].label
         texts.append(f"{labels.Annotation(label, spec.image)}: expected an allowed image (--allow-image): {allowed}")
-    if texts or isinstance(spec, list):
+    if isinstance(spec, list):
+        return _refused(target, texts, keep=not _unfit(target))
+    if texts:
         return _refused(target, texts)
     return _Wish(spec, by_hand=by_hand)
 
 
-def _refused(target: Container, texts: list[str]) -> _Wish:
-    return _Wish(problems=tuple(Problem(target.name, text) for text in texts), without="its target is refused")
+def _refused(target: Container, texts: list[str], *, keep: bool = False) -> _Wish:
+    problems = tuple(Problem(target.name, text) for text in texts)
+    return _Wish(problems=problems, without="its target is refused", keep=keep)
 
 
 def _unfit(target: Container) -> list[str]:

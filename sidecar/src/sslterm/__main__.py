@@ -14,20 +14,20 @@ import signal
 import sys
 from typing import NoReturn
 
-from sslterm.arguments import as_flags, canonical
-
 
 def main() -> int:
     """Run the command that `sys.argv` asks for; the process's exit code."""
     os.environ.setdefault("OPENSSL_CONF", os.path.join(os.path.dirname(__file__), "openssl.cnf"))  # noqa: PTH118, PTH120
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    from sslterm.arguments import as_flags, canonical
+
     argv = canonical(sys.argv[1:])
     if argv[:1] == ["check"] and (flags := as_flags(argv[1:])) is not None:
         from sslterm import check
 
         return check.main(flags)
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if (flags := as_flags(argv)) is not None:
         from sslterm import serve
 

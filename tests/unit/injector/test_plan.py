@@ -222,12 +222,27 @@ def test_an_image_that_is_not_allowed_is_refused_and_the_list_is_named():
     assert text.endswith(": sslterm*, gosslterm*, qnib/gosslterm*")
 
 
-def test_a_refused_target_loses_the_sidecar_it_had():
+def test_a_typo_in_a_services_labels_does_not_take_a_sidecar_down_that_serves():
     bad = target(ASKS | {"byfahrer.mode": "x"})
+    serving = sidecar(SPEC)
+    found = plan(Observed(target_id=TARGET_ID, target=bad, sidecars=(serving,)), POLICY)
+
+    assert found.actions == ()
+    assert [str(p) for p in found.problems] == ["'www': byfahrer.mode='x': expected http or tcp"]
+    for useless in (
+        replace(serving, started_at=1),
+        replace(serving, freedoms=("privileged",)),
+        replace(serving, image="evil"),
+    ):
+        found = plan(Observed(target_id=TARGET_ID, target=bad, sidecars=(useless,)), POLICY)
+        assert [type(action) for action in found.actions] == [Remove]
+
+
+def test_a_target_whose_image_is_not_allowed_any_more_loses_the_sidecar_it_had():
+    bad = target({"byfahrer.proxy-image": "evil"})
     found = plan(Observed(target_id=TARGET_ID, target=bad, sidecars=(sidecar(SPEC),)), POLICY)
 
     assert [type(action) for action in found.actions] == [Remove]
-    assert [str(p) for p in found.problems] == ["'www': byfahrer.mode='x': expected http or tcp"]
 
 
 def test_labels_of_the_service_ask_too():

@@ -91,6 +91,14 @@ class DockerEngine:
             raise NotFoundError(f"no container can have the name {name[:100]!r}")
         return convert.container(await self._call(lambda client: client.inspect_container(name)))
 
+    async def has_image(self, image: str) -> bool:
+        try:
+            # types-docker has no types for this one.
+            await self._call(lambda client: client.inspect_image(image))  # type: ignore[no-untyped-call]
+        except NotFoundError:
+            return False
+        return True
+
     async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:
         def create(client: APIClient) -> str:
             mounts = [_mount(each) for each in spec.mounts]

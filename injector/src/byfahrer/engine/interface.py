@@ -72,6 +72,9 @@ class Engine(Protocol):
     async def inspect(self, name: str) -> Container:
         """A container by ID or name, or NotFoundError."""
 
+    async def has_image(self, image: str) -> bool:
+        """Whether a container could be made from it."""
+
     async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:
         """
         A sidecar's new ID. NotFoundError: its image is not there. ConflictError: the name is taken.

@@ -125,6 +125,13 @@ class KeyedQueue:
             self._awaited.append((left, event))
             await event.wait()
 
+    async def finish(self) -> None:
+        """Handle at once what was put for later, but for what failed before; return when that is done."""
+        keys = [key for key in self._schedule.due if not self._schedule.failures.get(key)]
+        for key in keys:
+            self.put(key)
+        await self.handled(keys)
+
     async def run(self) -> None:
         """Handle keys until cancelled; what is under way then may still finish, for a moment."""
         async with anyio.create_task_group() as tasks:

@@ -65,9 +65,13 @@ class Reconciler:
         todo = plan(observed, self._policy)
         self._note(observed, todo)
         starts = [action for action in todo.actions if isinstance(action, Inject | Start | Restart)]
-        for action in todo.actions:
-            if isinstance(action, Remove):
-                await self._remove(action)
+        removals = [action for action in todo.actions if isinstance(action, Remove)]
+        for action in starts if removals else ():
+            # Name and port can be held once only, so the old one goes first: but not for one that cannot be.
+            if isinstance(action, Inject) and not await self._engine.has_image(action.spec.image):
+                raise _no_image(action.spec.image)
+        for removal in removals:
+            await self._remove(removal)
         if not starts or observed.target is None:
             return None
         memory = self._memory[target_id]
@@ -125,8 +129,7 @@ class Reconciler:
         try:
             return await self._engine.create(action.name, target.id, spec, labels.sidecar_labels(target, spec))
         except NotFoundError as error:
-            text = f"image {spec.image!r} is not on this engine: build or pull it (docker pull {spec.image})"
-            raise UnmetError(text) from error
+            raise _no_image(spec.image) from error
         except ConflictError as error:
             await self._settle_name(action)
             raise PassingError(f"the name '{action.name}' was taken for a moment") from error
@@ -206,3 +209,7 @@ class Reconciler:
         if memory.told and not problems:
             logger.info("'{}' has no problem any more", memory.name)
         memory.told = problems
+
+
+def _no_image(image: str) -> UnmetError:
+    return UnmetError(f"image {image!r} is not on this engine: build or pull it (docker pull {image})")

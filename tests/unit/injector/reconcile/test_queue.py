@@ -255,3 +255,24 @@ async def test_a_handler_that_only_waits_takes_no_worker_from_others():
 async def test_outside_of_a_queue_waiting_is_nothing_special():
     with aside():
         await anyio.lowlevel.checkpoint()
+
+
+async def test_finish_handles_at_once_what_was_put_for_later_but_not_what_failed():
+    handled = []
+
+    async def handle(key):
+        handled.append(key)
+        if key == "bad":
+            raise ValueError("no")
+
+    queue = KeyedQueue(handle, lambda *_: None)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(queue.run)
+        queue.put("bad")
+        await queue.handled(["bad"])
+        queue.put("later", 3600.0)
+        with anyio.fail_after(10):
+            await queue.finish()
+        tasks.cancel_scope.cancel()
+
+    assert handled == ["bad", "later"]
