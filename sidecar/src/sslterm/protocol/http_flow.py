@@ -4,6 +4,8 @@ The flow of HTTP/1.1 between one client and its backend, one exchange at a time.
 The state of each side is the method that takes its next bytes: `_client` for the request, `_backend` for the response;
 an exchange is over when both are. Bytes of a pipelined request stay in `_held` until the response before it is whole,
 so responses cannot be mixed up, and what a backend sends without being asked never reaches a client.
+
+One file of some length, because it owns the whole state machine of an exchange.
 """
 
 from __future__ import annotations

