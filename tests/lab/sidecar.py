@@ -196,6 +196,7 @@ def hello_backend(host: str = "127.0.0.1") -> Iterator[int]:
 def any_certificate() -> ssl.SSLContext:
     """A client that accepts whatever it is shown."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context

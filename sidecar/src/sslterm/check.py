@@ -68,7 +68,7 @@ def probe(host: str, port: int, timeout: float) -> str | None:
             _wait_for_close(tls)
     except TimeoutError:
         return "no answer in time"
-    except (ssl.SSLEOFError, ConnectionResetError):
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError):  # the second up to Python 3.11.2
         return "closed the connection during the TLS handshake"
     except ssl.SSLError as error:
         return f"does not answer TLS ({error.reason or error})"

@@ -20,6 +20,7 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 @pytest.fixture(scope="module")
 def context(tmp_path_factory):
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     server.load_cert_chain(*make("localhost").write(tmp_path_factory.mktemp("pair")))
     server.set_alpn_protocols(["http/1.1"])
     return server

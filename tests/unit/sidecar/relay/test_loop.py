@@ -24,6 +24,7 @@ from sslterm.settings import Address, Settings
 @pytest.fixture(scope="module")
 def context(tmp_path_factory):
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     server.load_cert_chain(*make("localhost").write(tmp_path_factory.mktemp("pair")))
     return server
 
