@@ -80,7 +80,7 @@ def build(bundle: Bundle, mode: Mode, profile: TlsProfile) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     # All of these ciphers are sound, so the client chooses, which knows what its processor does fast (Mozilla).
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-    # On by default up to Python 3.11.2: a TCP stream that was cut would then look like one that ended (gh-95494).
+    # On by default in Python 3.11.2 (Debian 12): a TCP stream that was cut would then look like one that ended.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.set_alpn_protocols(["http/1.1", CHECK_ALPN] if mode is Mode.HTTP else [CHECK_ALPN])
     _load(context, bundle)

@@ -30,6 +30,11 @@ class PlainHttpError(TlsError):
     """The peer speaks HTTP without TLS: worth an answer that it can read."""
 
 
+def _cut(error: ssl.SSLError) -> bool:
+    """Whether the stream ended without close_notify. Python 3.11.2 has no class for that in every case."""
+    return isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING"
+
+
 def _reason(error: ssl.SSLError) -> str:
     return (error.reason or str(error)).lower().replace("_", " ")
 
@@ -64,9 +69,9 @@ class TlsSession:
             self._session.do_handshake()
         except ssl.SSLWantReadError:
             return False
-        except ssl.SSLEOFError:
-            raise TlsTruncatedError("connection closed during the handshake") from None
         except ssl.SSLError as error:
+            if _cut(error):
+                raise TlsTruncatedError("connection closed during the handshake") from None
             if error.reason in ("HTTP_REQUEST", "HTTPS_PROXY_REQUEST"):
                 raise PlainHttpError("the client speaks plain HTTP") from None
             raise TlsError(_reason(error)) from None
@@ -97,11 +102,11 @@ class TlsSession:
             pass
         except ssl.SSLZeroReturnError:
             self.ended = True
-        except ssl.SSLEOFError:
+        except ssl.SSLError as error:
+            if not _cut(error):
+                raise TlsError(_reason(error)) from None
             if not filled:
                 raise TlsTruncatedError("connection closed without close_notify") from None
-        except ssl.SSLError as error:
-            raise TlsError(_reason(error)) from None
         return filled
 
     @property
