@@ -57,6 +57,10 @@ class Client(Peer):
                     self._in.write(data)
                 else:
                     self._in.write_eof()
+            except ssl.SSLError as error:
+                if error.reason == "UNEXPECTED_EOF_WHILE_READING":  # Python 3.11.2 has no class for it in every case
+                    raise ssl.SSLEOFError(str(error)) from error
+                raise
             else:
                 self._flush()
                 return result
