@@ -17,6 +17,7 @@ from typing import NoReturn
 
 def main() -> int:
     """Run the command that `sys.argv` asks for; the process's exit code."""
+    # Without pathlib, which nothing else needs this early.
     os.environ.setdefault("OPENSSL_CONF", os.path.join(os.path.dirname(__file__), "openssl.cnf"))  # noqa: PTH118, PTH120
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
