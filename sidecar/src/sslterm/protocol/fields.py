@@ -27,8 +27,10 @@ _NOT_CONTROLS: Final = bytes(c for c in range(256) if c not in CONTROLS)
 
 
 class Kind(enum.IntEnum):
-    """Why a field is not simply passed on. Plain numbers, because they are compared for each line of each head."""
+    """Why a field is not simply passed on."""
 
+    PLAIN = 0
+    """It is."""
     HOST = 1
     LENGTH = 2
     CODING = 3
@@ -90,6 +92,8 @@ _NOT_IN_TRAILERS: Final = frozenset(
 _KNOWN: dict[bytes, bytes] = {}
 """Names that were seen and are valid, to their lower case: saves the check for nearly all fields of a real head."""
 _KNOWN_LIMIT: Final = 512  # clients choose names, so this must not grow without end
+KINDS: Final[dict[bytes, Kind]] = {}
+"""The kinds of the names in `_KNOWN`, as they were written: one look-up for nearly each line of a head."""
 
 
 def field_name(name: bytes) -> bytes:
@@ -110,8 +114,16 @@ def field_name(name: bytes) -> bytes:
     if len(name) <= 64:
         if len(_KNOWN) >= _KNOWN_LIMIT:
             _KNOWN.clear()  # the names in use are soon back, those that somebody made up are not
+            KINDS.clear()
         _KNOWN[name] = lower
+        KINDS[name] = SPECIAL.get(lower, Kind.PLAIN)
     return lower
+
+
+def kind_of(name: bytes) -> Kind:
+    """The kind of the field `name`; ProtocolError as `field_name`."""
+    known = KINDS.get(name)
+    return SPECIAL.get(field_name(name), Kind.PLAIN) if known is None else known
 
 
 def _claims(folded: bytes) -> bool:

@@ -43,10 +43,17 @@ class Record(NamedTuple):
 class Flow:
     """What both flows have in common: the decisions that a connection has to look at."""
 
-    __slots__ = ("dial", "end_backend", "end_client", "hang_up", "hold", "lost", "over", "records", "reply", "waiting")
+    __slots__ = (
+        "dial", "end_backend", "end_client", "hang_up", "hold", "lost", "over", "records", "reply", "todo", "waiting",
+    )  # fmt: skip
 
     def __init__(self, waiting: Waiting) -> None:
         self.waiting = waiting
+        self.todo = True
+        """
+        Something was decided since the connection last looked: set with every attribute below but `records`, so that
+        after most calls this one is all that has to be looked at.
+        """
         self.dial = False
         """A backend connection is needed, if there is none."""
         self.hang_up = False
@@ -141,6 +148,7 @@ class RawFlow(Flow):
 
     def _one_end(self, now: float) -> None:
         self._ends += 1
+        self.todo = True
         if self._ends == 2:
             self.over = True
             self._finish(now, "")
@@ -159,7 +167,7 @@ class RawFlow(Flow):
 
     def client_lost(self, now: float, fault: str) -> None:
         if not (self.lost or self.over):
-            self.lost = True
+            self.lost = self.todo = True
             self._finish(now, fault)
 
     def backend_failed(self, now: float, status: int, fault: str) -> None:

@@ -17,13 +17,27 @@ from typing import Final
 from sslterm.protocol.chunked import ChunkedBody
 from sslterm.protocol.fields import ProtocolError
 from sslterm.protocol.flows import Flow, Record, Waiting
-from sslterm.protocol.http1 import CHUNKED, UNTIL_CLOSE, HeadReader, Request, Response, read_request, read_response
+from sslterm.protocol.http1 import (
+    CHUNKED,
+    UNTIL_CLOSE,
+    Fields,
+    HeadReader,
+    Request,
+    Response,
+    read_request,
+    read_response,
+)
 
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})  # RFC 9110, section 9.2.2
 _CLIENT_GONE: Final = 499
 """What nginx logs for a client that left before it had an answer, and everybody since. Never sent."""
 
-_CHUNKED_LINE: Final = b"Transfer-Encoding: chunked"
+_CHUNKED_LINE: Final = b"\r\nTransfer-Encoding: chunked\r\n"
+
+_NEXT_REQUEST: Final = Waiting.NEXT_REQUEST
+_RESPONSE: Final = Waiting.RESPONSE
+_RESPONSE_BODY: Final = Waiting.RESPONSE_BODY
+_OK: Final = 200
 
 _State = Callable[[memoryview, float], "bytes | memoryview"]
 
@@ -32,15 +46,16 @@ class HttpFlow(Flow):
     """HTTP/1.1: heads are checked and rewritten, bodies pass, each exchange leaves a record."""
 
     __slots__ = (
-        "_backend", "_client", "_draining", "_ended", "_head_limit", "_held", "_peer", "_persists", "_received",
+        "_backend", "_client", "_draining", "_ended", "_head_limit", "_held", "_idle", "_peer", "_persists", "_received",
         "_replay", "_request", "_request_body", "_request_head", "_request_left", "_response", "_response_body",
-        "_response_head", "_response_left", "_reused", "_sent", "_started", "_status", "_trusted",
+        "_response_head", "_response_left", "_reused", "_says_peer", "_sent", "_started", "_status", "_trusted", "_whole",
     )  # fmt: skip
 
     def __init__(self, *, peer: bytes, trusted: bool, max_head_size: int) -> None:
         """`peer`: the client's IP address. `trusted`: it may say for whom it forwards. Sizes in bytes."""
         super().__init__(Waiting.NEXT_REQUEST)
         self._peer = peer
+        self._says_peer = b"X-Forwarded-For: %b\r\nX-Real-Ip: %b\r\n\r\n" % (peer, peer)
         self._trusted = trusted
         self._head_limit = max_head_size
         self._request_head = HeadReader(max_head_size)
@@ -54,11 +69,13 @@ class HttpFlow(Flow):
         self._reused = False
         self._draining = False
         self._ended = False
+        self._idle = True
         self._begin(0.0)
 
     def _begin(self, now: float) -> None:
         """Forget the exchange before."""
         self._started = now
+        self._whole = False  # the request is
         self._request: Request | None = None
         self._response: Response | None = None
         self._persists = not self._draining
@@ -77,6 +94,7 @@ class HttpFlow(Flow):
 
     def _request_begins(self, data: memoryview, now: float) -> bytes:
         self._begin(now)
+        self._idle = False
         self._client = self._request_goes_on
         return self._request_goes_on(data, now)
 
@@ -86,61 +104,53 @@ class HttpFlow(Flow):
             if self._request_head.started:
                 self.waiting = Waiting.HEAD
             else:  # nothing but an empty line, which is to be ignored
-                self._client = self._request_begins
-                self.waiting = Waiting.NEXT_REQUEST
+                self._await_request()
             return b""
         head, rest = whole
         request = read_request(head, trusted=self._trusted)
+        fields = request.fields
         self._request = request
-        self._persists = self._persists and request.persists
+        self._persists = self._persists and fields.persists
         self._backend = self._response_begins
-        out = self._request_for_backend(request)
+        said = self._says_peer
+        if self._trusted and (fields.forwarded_for or b"x-real-ip" in fields.forwarded):
+            said = self._continue_list(fields)
+        out = b"".join((request.line, fields.lines, fields.about, said))
         self._replay = b""
-        if request.length == CHUNKED:
+        if not self._reused:
+            self._reused = True
+            self.dial = self.todo = True
+            repeatable = False
+        else:
+            # The backend may close an idle connection just as we use it: a request that it never answered, and that
+            # may be repeated, is then sent once more on a new one.
+            repeatable = request.method in _IDEMPOTENT and not fields.upgrade
+        if not fields.length:
+            self._request_is_whole()
+            if repeatable:
+                self._replay = out
+        elif fields.length == CHUNKED:
             self._request_body = ChunkedBody(self._head_limit)
             self._client = self._chunked_request
             self.waiting = Waiting.REQUEST_BODY
-        elif request.length:
-            self._request_left = request.length
+        else:
+            self._request_left = fields.length
             self._client = self._counted_request
             self.waiting = Waiting.REQUEST_BODY
-        else:
-            self._request_is_whole()
-            if self._reused and request.method in _IDEMPOTENT and not request.upgrade:
-                # The backend may close an idle connection just as we use it: a request that it never answered, and
-                # that may be repeated, is then sent once more on a new one.
-                self._replay = out
-        self.dial = True
-        self._reused = True
         return b"".join((out, self._client(memoryview(rest), now))) if rest else out
 
-    def _request_for_backend(self, request: Request) -> bytes:
-        lines = request.lines
-        said = request.forwarded
-        peer, before = self._peer, request.forwarded_for
-        lines.append(b"X-Forwarded-For: %b, %b" % (before, peer) if before else b"X-Forwarded-For: " + peer)
-        if b"x-real-ip" not in said:
-            lines.append(b"X-Real-Ip: " + peer)
-        if b"x-forwarded-proto" not in said:
-            lines.append(b"X-Forwarded-Proto: https")
-        if b"x-forwarded-host" not in said and request.host:
-            lines.append(b"X-Forwarded-Host: " + request.host)
-        if b"x-forwarded-port" not in said:
-            lines.append(b"X-Forwarded-Port: " + request.port)
-        options = []
-        if request.upgrade:
-            options.append(b"Upgrade")
-        elif not request.persists:
-            options.append(b"close")
-        elif not request.minor:
-            options.append(b"keep-alive")
-        if request.trailers:
-            lines.append(b"TE: trailers")
-            options.append(b"TE")  # one goes with the other (RFC 9110, section 10.1.4)
-        if options:
-            lines.append(b"Connection: " + b", ".join(options))
-        lines.append(b"\r\n")
-        return b"\r\n".join(lines)
+    def _continue_list(self, fields: Fields) -> bytes:
+        """What is said of a peer that may speak for others."""
+        before = fields.forwarded_for
+        line = b"X-Forwarded-For: " + (b"%b, %b" % (before, self._peer) if before else self._peer)
+        if b"x-real-ip" not in fields.forwarded:
+            line += b"\r\nX-Real-Ip: " + self._peer
+        return line + b"\r\n\r\n"
+
+    def _await_request(self) -> None:
+        self._client = self._request_begins
+        self._idle = True
+        self.waiting = _NEXT_REQUEST
 
     def _counted_request(self, data: memoryview, now: float) -> memoryview:
         count = len(data)
@@ -169,17 +179,18 @@ class HttpFlow(Flow):
 
     def _request_is_whole(self) -> None:
         self._client = self._next_waits
+        self._whole = True
         if self._response is None:
-            self.waiting = Waiting.RESPONSE
+            self.waiting = _RESPONSE
 
     def _next_waits(self, data: memoryview, now: float) -> bytes:
         self._held += data
-        self.hold = True
+        self.hold = self.todo = True
         return b""
 
     @property
     def can_resume(self) -> bool:
-        return bool(self._held) and self._client != self._next_waits
+        return bool(self._held) and not self._whole
 
     def resume(self, now: float) -> bytes | memoryview:
         held, self._held = self._held, b""
@@ -215,13 +226,13 @@ class HttpFlow(Flow):
         while whole is not None:
             head, rest = whole
             response = read_response(head, request.method)
-            if response.status >= HTTPStatus.OK:
-                out += self._final(request, response, now)
+            if response.status >= _OK:
+                out += self._final(request, response)
             elif response.status == HTTPStatus.SWITCHING_PROTOCOLS:
                 out += self._switch(request, response)
             else:
                 if request.minor:  # a client of HTTP/1.0 knows no interim responses (RFC 9110, section 15.2)
-                    out += b"\r\n".join((*response.lines, b"\r\n"))
+                    out += response.head + b"\r\n"
                 whole = self._response_head.feed(rest)
                 continue
             # Also with nothing left: a response without a body ends here.
@@ -230,46 +241,43 @@ class HttpFlow(Flow):
 
     def _switch(self, request: Request, response: Response) -> bytes:
         """The head of a 101 for the client; from here on bytes just pass."""
-        if not request.upgrade or self._client != self._next_waits:
+        if not request.fields.upgrade or not self._whole:
             raise ProtocolError(HTTPStatus.BAD_GATEWAY, "101 without having been asked")
         self._response = response
         self._status = response.status
         self._client = self._client_tunnel
+        self._whole = False
         self._backend = self._backend_tunnel
         self.waiting = Waiting.TUNNEL
         self.end_backend = self._ended and not self._held
-        return b"\r\n".join((*response.lines, b"Connection: Upgrade", b"\r\n"))
+        self.todo = True
+        return response.head + b"Connection: Upgrade\r\n\r\n"
 
-    def _final(self, request: Request, response: Response, now: float) -> bytes:
+    def _final(self, request: Request, response: Response) -> bytes:
         """The head of the response for the client; sets the state that reads its body."""
         self._response = response
         self._status = response.status
-        self.waiting = Waiting.RESPONSE_BODY
-        lines = response.lines
-        if self._draining or self._client != self._next_waits or response.length == UNTIL_CLOSE:
+        self.waiting = _RESPONSE_BODY
+        head, length = response.head, response.length
+        if not self._whole or self._draining or (self._ended and not self._held) or length == UNTIL_CLOSE:
             # Answered before the request was whole: nobody knows whether the client will send the rest, so what
             # follows on its connection could not be told apart (RFC 9110, section 10.1.1).
             self._persists = False
-        elif self._ended and not self._held:
-            self._persists = False
-        if response.length == CHUNKED:
+        if length >= 0:
+            self._response_left = length
+            self._backend = self._counted_response
+        elif length == CHUNKED:
             self._response_body = ChunkedBody(self._head_limit, plain=not request.minor)
             self._backend = self._chunked_response
             if not request.minor:
                 self._persists = False
-        elif response.length == UNTIL_CLOSE:
-            self._backend = self._response_until_close
         else:
-            self._response_left = response.length
-            self._backend = self._counted_response
-        if not request.minor and _CHUNKED_LINE in lines:  # in the answer to a HEAD, too
-            lines.remove(_CHUNKED_LINE)
+            self._backend = self._response_until_close
+        if not request.minor:  # in the answer to a HEAD, too
+            head = head.replace(_CHUNKED_LINE, b"\r\n")
         if not self._persists:
-            lines.append(b"Connection: close")
-        elif not request.minor:
-            lines.append(b"Connection: keep-alive")
-        lines.append(b"\r\n")
-        return b"\r\n".join(lines)
+            return head + b"Connection: close\r\n\r\n"
+        return head + (b"\r\n" if request.minor else b"Connection: keep-alive\r\n\r\n")
 
     def _counted_response(self, data: memoryview, now: float) -> memoryview:
         count = len(data)
@@ -302,15 +310,16 @@ class HttpFlow(Flow):
 
     def _response_is_whole(self, now: float, *, extra: bool) -> None:
         response = self._response
-        whole_request = self._client == self._next_waits
-        if extra or not whole_request or response is None or not response.persists:
+        if extra or not self._whole or response is None or not response.persists:
             self._lose_backend()
         self._backend = self._unasked
         self._record(now, "")
         if self._persists and (self._held or not self._ended):
-            self._client = self._request_begins
-            self.waiting = Waiting.NEXT_REQUEST
-            self.hold = bool(self._held)
+            self._await_request()
+            self._whole = False
+            if self.hold:
+                self.hold = bool(self._held)
+                self.todo = True
         else:
             self._close()
 
@@ -318,17 +327,18 @@ class HttpFlow(Flow):
 
     @property
     def idle(self) -> bool:
-        return self._client == self._request_begins and not self._held
+        return self._idle and not self._held
 
     def _lose_backend(self) -> None:
-        self.hang_up = True
+        self.hang_up = self.todo = True
         self._reused = False
 
     def _close(self) -> None:
         self._client = self._next_waits
+        self._whole = True
+        self._idle = False
         self._held = b""
-        self.hold = True
-        self.over = True
+        self.hold = self.over = self.todo = True
 
     def _answer(self, now: float, status: int, fault: str) -> None:
         """End the exchange with an answer of our own or, where a response has begun, by cutting it off."""
@@ -361,13 +371,13 @@ class HttpFlow(Flow):
         self.records.append(Record(self._started, now, self._status, method, target, self._received, self._sent, fault))
 
     def client_ended(self, now: float) -> None:
-        self._ended = True
+        self._ended = self.todo = True
         if self.waiting == Waiting.TUNNEL:
             self.end_backend = True
             self._tunnel_end(now)
         elif self.waiting == Waiting.NEXT_REQUEST:
             self.over = not self._held  # `resume` tells again
-        elif self._client != self._next_waits:
+        elif not self._whole:
             self.client_lost(now, "the client closed before its request was whole")
         # Else it may still read: what it asked, pipelined requests too, is answered before its connection is closed.
 
@@ -379,14 +389,14 @@ class HttpFlow(Flow):
     def client_lost(self, now: float, fault: str) -> None:
         if self.lost or self.over:
             return
-        self.lost = True
+        self.lost = self.todo = True
         if not self.idle:
             self._status = self._status or _CLIENT_GONE
             self._record(now, fault)
 
     def client_late(self, now: float) -> None:
         if self.idle:
-            self.over = True
+            self.over = self.todo = True
         elif self.waiting in (Waiting.HEAD, Waiting.REQUEST_BODY) and not self._status:
             self._answer(now, HTTPStatus.REQUEST_TIMEOUT, "the request was not whole in time")
         else:
@@ -400,13 +410,13 @@ class HttpFlow(Flow):
             if fault:
                 self.client_lost(now, fault)
             else:
-                self.end_client = True
+                self.end_client = self.todo = True
                 self._tunnel_end(now)
         elif self._backend == self._response_until_close and not fault:
             self._response_is_whole(now, extra=False)
         elif self._replay:
             again, self._replay = self._replay, b""
-            self.dial = True
+            self.dial = self.todo = True
             return again
         else:
             self._answer(now, HTTPStatus.BAD_GATEWAY, fault or "the backend closed before its response was whole")
@@ -422,4 +432,4 @@ class HttpFlow(Flow):
         self._draining = True
         self._persists = False
         if self.idle:
-            self.over = True
+            self.over = self.todo = True

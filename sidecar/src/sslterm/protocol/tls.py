@@ -42,22 +42,26 @@ def _reason(error: ssl.SSLError) -> str:
 class TlsSession:
     """The server's end of one TLS connection."""
 
-    __slots__ = ("_in", "_out", "_session", "ended", "open", "write_closed")
+    __slots__ = ("_in", "_out", "_read", "_session", "_write", "ended", "feed", "open", "take", "write_closed")
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
         self._session = context.wrap_bio(self._in, self._out, server_side=True)
+        # The calls of every turn, looked up once. typeshed knows only the form of read() that returns bytes; with a
+        # buffer, it returns a count.
+        self._read = cast("Callable[[int, memoryview], int]", self._session.read)
+        self._write = self._session.write
+        self.feed: Callable[[memoryview], int] = self._in.write
+        """Take ciphertext that arrived."""
+        self.take: Callable[[], bytes] = self._out.read
+        """Ciphertext to send, all of it."""
         self.open = False
         """The handshake is done."""
         self.ended = False
         """The peer sent close_notify: there is nothing more to read."""
         self.write_closed = False
         """We sent close_notify: there is nothing more to write."""
-
-    def feed(self, data: memoryview) -> None:
-        """Take ciphertext that arrived."""
-        self._in.write(data)
 
     def feed_eof(self) -> None:
         """The TCP stream ended: what is still buffered can be read, then `TlsTruncatedError` but for close_notify."""
@@ -85,19 +89,17 @@ class TlsSession:
         Sets `ended` at the peer's close_notify. Raises TlsError.
         """
         filled = 0
-        room = len(buffer)
         pending = self._in
-        # typeshed knows only the form that returns bytes; with a buffer, read() returns a count.
-        read = cast("Callable[[int, memoryview], int]", self._session.read)
         try:
             # An exception per turn (SSLWantReadError) is saved by looking into the buffer first; a record that is not
             # complete has left it for OpenSSL's own.
-            while room - filled >= RECORD and (pending.pending or pending.eof):
-                count = read(RECORD, buffer[filled:])
-                if not count:
-                    self.ended = True
-                    break
-                filled += count
+            if pending.pending or pending.eof:
+                filled = self._read(RECORD, buffer)
+                self.ended = not filled
+                while pending.pending and len(buffer) - filled >= RECORD and not self.ended:
+                    count = self._read(RECORD, buffer[filled:])
+                    filled += count
+                    self.ended = not count
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
@@ -116,12 +118,11 @@ class TlsSession:
 
     def write(self, data: bytes | memoryview) -> None:
         """Encrypt; the records are in `take()`."""
-        write = self._session.write
-        sent = write(data)
+        sent = self._write(data)
         if sent < len(data):  # OpenSSL writes one record of at most 16 KiB a call
             view = memoryview(data)
             while sent < len(view):
-                sent += write(view[sent:])
+                sent += self._write(view[sent:])
 
     def close_write(self) -> None:
         """Send close_notify; reading goes on."""
@@ -136,10 +137,6 @@ class TlsSession:
     def unsent(self) -> int:
         """Bytes of ciphertext that wait in `take()`."""
         return self._out.pending
-
-    def take(self) -> bytes:
-        """Ciphertext to send, all of it."""
-        return self._out.read()
 
     @property
     def alpn(self) -> str | None:

@@ -62,6 +62,7 @@ _HANDSHAKE: Final = 10
 _CONNECT: Final = 11
 _CLIENT_READS: Final = 12
 _CLOSE: Final = 13
+_TUNNEL: Final = Waiting.TUNNEL
 _FROM_BEGINNING: Final = frozenset({Waiting.NEXT_REQUEST, Waiting.HEAD, _HANDSHAKE, _CONNECT, _CLOSE})
 """Limits that run from the beginning, whatever trickles in; the others start anew when content has moved."""
 
@@ -71,15 +72,18 @@ class Connection:
 
     __slots__ = (
         "_client", "_client_ended", "_client_mask", "_closing", "_control", "_deadline", "_end_told", "_fd", "_flow",
-        "_kind", "_moved", "_name", "_peer", "_policy", "_relay", "_timer", "_tls", "_to_client",
-        "_upstream", "listener",
+        "_kind", "_log", "_moved", "_name", "_peer", "_policy", "_receive", "_relay", "_send", "_timer", "_tls",
+        "_to_client", "_upstream", "listener",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, client: socket.socket, peer: tuple[Any, ...]) -> None:
         self.listener = listener
         self._relay = relay = listener.relay
         self._policy = listener.policy
+        self._log = listener.policy.access_log
         self._client = client
+        self._receive = client.recv_into
+        self._send = client.send
         self._fd = client.fileno()
         self._peer: str = peer[0].removeprefix("::ffff:")
         self._name = f"[{self._peer}]:{peer[1]}" if ":" in self._peer else f"{self._peer}:{peer[1]}"
@@ -136,7 +140,7 @@ class Connection:
         try:
             if self._flow is not None:
                 self._flow.client_lost(self._relay.now, fault)
-                self._log(self._flow)
+                self._log_all(self._flow)
         finally:
             self._abort()
 
@@ -160,14 +164,14 @@ class Connection:
                     # Reset while we were not reading, or closed on both sides.
                     self._client_gone("the client reset the connection")
             if self._fd >= 0:
-                self._settle()
+                self._go_on()
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._defect(error)
 
     def _read_client(self) -> None:
         relay = self._relay
         try:
-            count = self._client.recv_into(relay.ciphertext)
+            count = self._receive(relay.ciphertext)
         except BlockingIOError:
             return
         except OSError as error:
@@ -256,7 +260,7 @@ class Connection:
         if not data:
             return
         try:
-            sent = self._client.send(data)
+            sent = self._send(data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -280,7 +284,7 @@ class Connection:
             return
         flow.client_lost(self._relay.now, fault)
         if not flow.lost:  # nothing was under way, or only the last bytes did not arrive
-            self._log(flow)
+            self._log_all(flow)
             self._abort()
 
     # The backend's socket.
@@ -313,7 +317,7 @@ class Connection:
                 elif mask & _BROKEN:
                     self._backend_broken()
             if self._fd >= 0:
-                self._settle()
+                self._go_on()
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._defect(error)
 
@@ -333,7 +337,7 @@ class Connection:
         if upstream.socket is None or flow is None or upstream.ended:
             return
         try:
-            count = upstream.socket.recv_into(relay.plaintext)
+            count = upstream.receive(relay.plaintext)
         except BlockingIOError:
             return
         except OSError as error:
@@ -358,10 +362,35 @@ class Connection:
 
     # Both.
 
+    def _go_on(self) -> None:
+        """After an event: next to nothing, if nothing was decided and nothing has to wait, as it is nearly always."""
+        flow = self._flow
+        if (
+            flow is None
+            or flow.todo
+            or self._to_client
+            or self._client_mask != _IN
+            or self._client_ended
+            or not self._upstream.flows
+        ):
+            self._settle()
+            return
+        if flow.records:
+            self._log_all(flow)
+        if self._tls.unsent:
+            self._flush_client()
+            if self._to_client or flow.todo:
+                self._settle()
+                return
+        kind = flow.waiting
+        if kind != self._kind or (self._moved and kind not in _FROM_BEGINNING):
+            self._wait_for(kind, self.listener.limits[kind])
+
     def _settle(self) -> None:
         """Do what the flow decided, then wait for what is next."""
         flow = self._flow
         if flow is not None and not self._closing:
+            flow.todo = False
             self._obey(flow)
             if self._fd < 0:
                 return
@@ -370,7 +399,7 @@ class Connection:
             if self._fd < 0:
                 return
             if flow is not None and flow.lost:
-                self._log(flow)
+                self._log_all(flow)
                 self._abort()
                 return
         if self._closing and not self._to_client and self._close_softly():
@@ -385,7 +414,7 @@ class Connection:
                 flow.hang_up = False
                 upstream.drop()
             if flow.lost:
-                self._log(flow)
+                self._log_all(flow)
                 self._abort()
                 return
             if flow.reply:
@@ -404,7 +433,7 @@ class Connection:
                     self._obey(flow)
                     return
         if flow.records:
-            self._log(flow)
+            self._log_all(flow)
         if flow.end_client:
             self._tls.close_write()
         if flow.over and not (upstream.pending and flow.waiting == Waiting.TUNNEL):
@@ -414,11 +443,10 @@ class Connection:
         elif flow.end_backend:
             upstream.close_write()
 
-    def _log(self, flow: Flow) -> None:
-        log = self._policy.access_log
-        if log is not None:
+    def _log_all(self, flow: Flow) -> None:
+        if self._log is not None:
             for record in flow.records:
-                log.add(record, self._name)
+                self._log.add(record, self._name)
             self._relay.unlogged = True
         flow.records.clear()
 
@@ -454,11 +482,14 @@ class Connection:
         else:
             kind, limit = flow.waiting, limits[flow.waiting]
         if kind != self._kind or (self._moved and kind not in _FROM_BEGINNING):
-            self._moved = False
-            self._kind = kind
-            self._deadline = self._relay.now + limit
-            if self._deadline < self._timer.when:
-                self._arm()
+            self._wait_for(kind, limit)
+
+    def _wait_for(self, kind: int, limit: float) -> None:
+        self._moved = False
+        self._kind = kind
+        self._deadline = deadline = self._relay.now + limit
+        if deadline < self._timer.when:
+            self._arm()
 
     def _start_timer(self) -> Timer:
         return self._relay.call_at(min(self._deadline, self._relay.now + _LONGEST_TIMER), self._on_timer)

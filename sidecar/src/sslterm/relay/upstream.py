@@ -8,6 +8,7 @@ connection, which also decides when to wait for it.
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 import struct
@@ -26,12 +27,16 @@ RESET: Final = struct.pack("ii", 1, 0)
 _PARKED: Final = -1
 
 
+def _nothing(_: object) -> int:
+    raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+
 class Upstream:
     """At most one socket to the backend at a time, and the bytes on their way to it."""
 
     __slots__ = (
-        "_backends", "_deaf", "_half_closed", "_mask", "_number", "_on_ready", "_relay",
-        "connecting", "ended", "pending", "socket",
+        "_backends", "_deaf", "_half_closed", "_mask", "_number", "_on_ready", "_relay", "_write",
+        "connecting", "ended", "flows", "pending", "receive", "socket",
     )  # fmt: skip
 
     def __init__(self, relay: Relay, backends: tuple[Backend, ...]) -> None:
@@ -43,6 +48,11 @@ class Upstream:
         self._half_closed = False
         self._on_ready: Callable[[int], None] | None = None  # held while there is a socket: no cycle outlives it
         self.socket: socket.socket | None = None
+        self.receive: Callable[[memoryview], int] = _nothing
+        """Read into a buffer: of the socket there is."""
+        self._write: Callable[[bytes | memoryview], int] = _nothing
+        self.flows = False
+        """Connected, watched for what it says, and nothing waits to be written: the usual state."""
         self.connecting = False
         self.ended = False
         """The backend said that it will send no more."""
@@ -84,6 +94,7 @@ class Upstream:
             failed = backend.connect_ex(sockaddr)
             if failed in (0, errno.EINPROGRESS):
                 self.socket = backend
+                self.receive, self._write = backend.recv_into, backend.send
                 self._on_ready = on_ready
                 self.ended = self._deaf = self._half_closed = False
                 self.connecting = failed != 0
@@ -102,17 +113,20 @@ class Upstream:
         if self._deaf:
             return
         if self.socket is None or self.connecting or self.pending:
+            self.flows = False
             self.pending += data
             return
         try:
-            sent = self.socket.send(data)
+            sent = self._write(data)
         except BlockingIOError:
             sent = 0
         except OSError:
             # It reads no more, but what it said before is still to be read: a refusal of a large body, mostly.
             self._deaf = True
+            self.flows = False
             return
         if sent < len(data):
+            self.flows = False
             self.pending = bytes(data[sent:])
 
     def flush(self) -> None:
@@ -141,6 +155,7 @@ class Upstream:
             mask = _IN if read and not self.ended else 0
             if self.pending:
                 mask |= _OUT
+        self.flows = mask == _IN and not self.connecting
         if mask == self._mask:
             return
         if self._mask != _PARKED:
@@ -156,6 +171,7 @@ class Upstream:
         if self.socket is not None and self._mask != _PARKED:
             self._relay.unregister(self.socket.fileno())
             self._mask = _PARKED
+            self.flows = False
 
     def give_up(self) -> None:
         """It takes nothing more, and has said all."""
@@ -170,6 +186,8 @@ class Upstream:
             return
         self.park()
         self.socket = self._on_ready = None
+        self.receive = self._write = _nothing
+        self.flows = False
         self.connecting = False
         self.pending = b""
         if reset:
