@@ -32,6 +32,11 @@ def _printable(target: str) -> str:
     return target if target.isascii() else target.translate(_ESCAPES)
 
 
+def _stamp(now: float) -> str:
+    second = int(now)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{int((now - second) * 1000):03d}Z"
+
+
 class AccessLog:
     """Collects lines and writes them to the file descriptor `fd`."""
 
@@ -42,34 +47,35 @@ class AccessLog:
         self._size = 0  # bytes of these
         self._dropped = 0  # lines; a line says so
         self._told = 0  # lines that could not be written, of which a line said so
-        self._second = 0
+        self._room = _MOST_WAITING  # bytes that may come before the next flush
+        self._when = -1.0  # of the clock of the records
         self._stamp = ""
 
     def add(self, record: Record, client: str) -> None:
         """One finished exchange; `client` is address:port. Its clock is `time.monotonic`."""
-        if self._size + self._output.waiting >= _MOST_WAITING:
+        if self._size >= self._room:
             self._dropped += 1
             return
-        wall = time.time()
-        second = int(wall)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        stamp = f"{self._stamp}.{int((wall - second) * 1000):03d}Z"
+        if record.ended != self._when:  # those of one turn of the relay end at the same time
+            self._when = record.ended
+            self._stamp = _stamp(time.time())
         millis = (record.ended - record.started) * 1000
-        target = _printable(record.target)
+        target = record.target
+        if len(target) > _LONGEST_TARGET or not target.isascii():
+            target = _printable(target)
         if self._json:
-            line = self._as_json(stamp, record, client, target, millis)
+            line = self._as_json(record, client, target, millis)
         else:
             what = f"{record.method} {target}" if record.method else "tcp"
             fault = f" | {record.fault}" if record.fault else ""
-            sizes = f"{record.sent}" if record.method else f"{record.received}/{record.sent}"
-            line = f"{stamp} | {record.status or '-':>3} | {millis:10.3f}ms | {client} | {what} | {sizes}{fault}\n"
+            sizes = record.sent if record.method else f"{record.received}/{record.sent}"
+            status = record.status or "-"
+            line = f"{self._stamp} | {status:>3} | {millis:10.3f}ms | {client} | {what} | {sizes}{fault}\n"
         self._lines.append(line)
         self._size += len(line)
 
-    def _as_json(self, stamp: str, record: Record, client: str, target: str, millis: float) -> str:
-        entry: dict[str, str | int | float] = {"time": stamp}
+    def _as_json(self, record: Record, client: str, target: str, millis: float) -> str:
+        entry: dict[str, str | int | float] = {"time": self._stamp}
         if record.method:
             entry |= {"status": record.status}
         entry |= {"duration_ms": round(millis, 3), "client": client}
@@ -91,6 +97,7 @@ class AccessLog:
         if self._lines:
             lines, self._lines, self._size = self._lines, [], 0
             self._output.put("".join(lines).encode("ascii", "replace"), len(lines))
+        self._room = _MOST_WAITING - self._output.waiting
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is left, for at most `timeout` seconds."""

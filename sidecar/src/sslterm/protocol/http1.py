@@ -6,9 +6,9 @@ it: where the body ends, whether the connection persists, and the head to forwar
 differently is refused with a ProtocolError (RFC 9112 section 11.2, request smuggling): better a refused request than
 one that hides another.
 
-The field lines of one client's requests are mostly the same from one to the next, and so are the heads of answers within
-a second. What was read of them is therefore remembered by the very bytes, for a bounded number of short ones: a third of
-the work of a request. Nothing is remembered of what was refused.
+The field lines of one client's requests are mostly the same from one to the next, and so are the heads of answers
+within a second. What was read of them is therefore remembered by the very bytes, for a bounded number of short ones: a
+third of the work of a request. Nothing is remembered of what was refused.
 """
 
 from __future__ import annotations
@@ -301,7 +301,7 @@ def _about(fields: Fields, minor: int) -> bytes:
 
 
 def _at_host(fields: Fields, host: bytes, minor: int) -> Fields:
-    """The same for another host: what a request in absolute form says of it overrides Host (RFC 9112, section 3.2.2)."""
+    """The same for another host: what the absolute form says of it overrides Host (RFC 9112, section 3.2.2)."""
     lines = fields.lines
     if lines.startswith(b"Host: "):
         lines = lines[lines.index(b"\r\n") + 2 :]

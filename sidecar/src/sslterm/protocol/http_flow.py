@@ -38,6 +38,7 @@ _NEXT_REQUEST: Final = Waiting.NEXT_REQUEST
 _RESPONSE: Final = Waiting.RESPONSE
 _RESPONSE_BODY: Final = Waiting.RESPONSE_BODY
 _OK: Final = 200
+_SWITCHING: Final = 101
 
 _State = Callable[[memoryview, float], "bytes | memoryview"]
 
@@ -46,9 +47,10 @@ class HttpFlow(Flow):
     """HTTP/1.1: heads are checked and rewritten, bodies pass, each exchange leaves a record."""
 
     __slots__ = (
-        "_backend", "_client", "_draining", "_ended", "_head_limit", "_held", "_idle", "_peer", "_persists", "_received",
-        "_replay", "_request", "_request_body", "_request_head", "_request_left", "_response", "_response_body",
-        "_response_head", "_response_left", "_reused", "_says_peer", "_sent", "_started", "_status", "_trusted", "_whole",
+        "_backend", "_client", "_draining", "_ended", "_head_limit", "_held", "_idle", "_peer", "_persists",
+        "_received", "_replay", "_request", "_request_body", "_request_head", "_request_left", "_response",
+        "_response_body", "_response_head", "_response_left", "_reused", "_says_peer", "_sent", "_started", "_status",
+        "_trusted", "_whole",
     )  # fmt: skip
 
     def __init__(self, *, peer: bytes, trusted: bool, max_head_size: int) -> None:
@@ -70,17 +72,13 @@ class HttpFlow(Flow):
         self._draining = False
         self._ended = False
         self._idle = True
-        self._begin(0.0)
-
-    def _begin(self, now: float) -> None:
-        """Forget the exchange before."""
-        self._started = now
-        self._whole = False  # the request is
+        self._started = 0.0
+        self._whole = False
+        """The request is."""
         self._request: Request | None = None
         self._response: Response | None = None
-        self._persists = not self._draining
-        self._status = 0
-        self._received = self._sent = 0
+        self._persists = True
+        self._status = self._received = self._sent = 0
         self._request_left = self._response_left = 0
 
     # What the client sends.
@@ -93,8 +91,12 @@ class HttpFlow(Flow):
             return b""
 
     def _request_begins(self, data: memoryview, now: float) -> bytes:
-        self._begin(now)
-        self._idle = False
+        # Forget the exchange before.
+        self._started = now
+        self._idle = self._whole = False
+        self._request = self._response = None
+        self._persists = not self._draining
+        self._status = self._received = self._sent = 0
         self._client = self._request_goes_on
         return self._request_goes_on(data, now)
 
@@ -110,7 +112,8 @@ class HttpFlow(Flow):
         request = read_request(head, trusted=self._trusted)
         fields = request.fields
         self._request = request
-        self._persists = self._persists and fields.persists
+        if not fields.persists:
+            self._persists = False
         self._backend = self._response_begins
         said = self._says_peer
         if self._trusted and (fields.forwarded_for or b"x-real-ip" in fields.forwarded):
@@ -228,15 +231,17 @@ class HttpFlow(Flow):
             response = read_response(head, request.method)
             if response.status >= _OK:
                 out += self._final(request, response)
-            elif response.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            elif response.status == _SWITCHING:
                 out += self._switch(request, response)
             else:
                 if request.minor:  # a client of HTTP/1.0 knows no interim responses (RFC 9110, section 15.2)
                     out += response.head + b"\r\n"
                 whole = self._response_head.feed(rest)
                 continue
-            # Also with nothing left: a response without a body ends here.
-            return b"".join((out, self._backend(memoryview(rest), now))) if rest or not response.length else out
+            if response.length >= 0 and response.status != _SWITCHING:
+                # Also with nothing left: a response without a body ends here.
+                return b"".join((out, self._counted_response(rest, now))) if rest or not response.length else out
+            return b"".join((out, self._backend(memoryview(rest), now))) if rest else out
         return out
 
     def _switch(self, request: Request, response: Response) -> bytes:
@@ -279,17 +284,16 @@ class HttpFlow(Flow):
             return head + b"Connection: close\r\n\r\n"
         return head + (b"\r\n" if request.minor else b"Connection: keep-alive\r\n\r\n")
 
-    def _counted_response(self, data: memoryview, now: float) -> memoryview:
-        count = len(data)
-        if count < self._response_left:
-            self._response_left -= count
+    def _counted_response(self, data: bytes | memoryview, now: float) -> bytes | memoryview:
+        count, left = len(data), self._response_left
+        if count < left:
+            self._response_left = left - count
             self._sent += count
             return data
-        body = data[: self._response_left]
-        self._sent += len(body)
+        self._sent += left
         self._response_left = 0
-        self._response_is_whole(now, extra=count > len(body))
-        return body
+        self._response_is_whole(now, extra=count > left)
+        return data if count == left else data[:left]
 
     def _chunked_response(self, data: memoryview, now: float) -> bytes:
         body = self._response_body

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Any, Final
 
 RECORD: Final = 16384
 """Most plaintext bytes in one TLS record (RFC 8446, section 5.1): the least room that `TlsSession.read_into` needs."""
@@ -42,19 +42,21 @@ def _reason(error: ssl.SSLError) -> str:
 class TlsSession:
     """The server's end of one TLS connection."""
 
-    __slots__ = ("_in", "_out", "_read", "_session", "_write", "ended", "feed", "open", "take", "write_closed")
+    __slots__ = ("_read", "_session", "_write", "ended", "feed", "incoming", "open", "outgoing", "take", "write_closed")
 
     def __init__(self, context: ssl.SSLContext) -> None:
-        self._in = ssl.MemoryBIO()
-        self._out = ssl.MemoryBIO()
-        self._session = context.wrap_bio(self._in, self._out, server_side=True)
-        # The calls of every turn, looked up once. typeshed knows only the form of read() that returns bytes; with a
-        # buffer, it returns a count.
-        self._read = cast("Callable[[int, memoryview], int]", self._session.read)
-        self._write = self._session.write
-        self.feed: Callable[[memoryview], int] = self._in.write
+        self.incoming = ssl.MemoryBIO()
+        """`pending`: bytes of ciphertext that the last `read_into` left there, a record in part or for want of room."""
+        self.outgoing = ssl.MemoryBIO()
+        """`pending`: bytes of ciphertext that wait in `take()`."""
+        self._session = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        # The calls of every turn, looked up once, and those to OpenSSL without the wrapper that only forwards them.
+        direct: Any = self._session._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
+        self._read: Callable[[int, memoryview], int] = direct.read
+        self._write: Callable[[bytes | memoryview], int] = direct.write
+        self.feed: Callable[[memoryview], int] = self.incoming.write
         """Take ciphertext that arrived."""
-        self.take: Callable[[], bytes] = self._out.read
+        self.take: Callable[[], bytes] = self.outgoing.read
         """Ciphertext to send, all of it."""
         self.open = False
         """The handshake is done."""
@@ -65,7 +67,7 @@ class TlsSession:
 
     def feed_eof(self) -> None:
         """The TCP stream ended: what is still buffered can be read, then `TlsTruncatedError` but for close_notify."""
-        self._in.write_eof()
+        self.incoming.write_eof()
 
     def handshake(self) -> bool:
         """Go on with the handshake; True once it is done. Raises TlsError; an alert may then be in `take()`."""
@@ -89,7 +91,7 @@ class TlsSession:
         Sets `ended` at the peer's close_notify. Raises TlsError.
         """
         filled = 0
-        pending = self._in
+        pending = self.incoming
         try:
             # An exception per turn (SSLWantReadError) is saved by looking into the buffer first; a record that is not
             # complete has left it for OpenSSL's own.
@@ -111,11 +113,6 @@ class TlsSession:
                 raise TlsTruncatedError("connection closed without close_notify") from None
         return filled
 
-    @property
-    def unread(self) -> bool:
-        """Ciphertext waits that the last `read_into` had no room for."""
-        return bool(self._in.pending)
-
     def write(self, data: bytes | memoryview) -> None:
         """Encrypt; the records are in `take()`."""
         sent = self._write(data)
@@ -132,11 +129,6 @@ class TlsSession:
         # Wants to read the peer's close_notify (the usual case), or the session is broken: ours is sent or moot.
         with contextlib.suppress(ssl.SSLError):
             self._session.unwrap()
-
-    @property
-    def unsent(self) -> int:
-        """Bytes of ciphertext that wait in `take()`."""
-        return self._out.pending
 
     @property
     def alpn(self) -> str | None:

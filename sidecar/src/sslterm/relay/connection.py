@@ -239,7 +239,8 @@ class Connection:
             count = tls.read_into(relay.plaintext)
             if count:
                 self._moved = True
-                self._control = max(0, self._control - _CREDIT * count)
+                if self._control:
+                    self._control = max(0, self._control - _CREDIT * count)
                 out = flow.from_client(relay.plaintext[:count], relay.now)
                 if out:
                     self._upstream.send(out)
@@ -248,16 +249,16 @@ class Connection:
                     self._end_told = True
                     flow.client_ended(relay.now)
                 return
-            if not count or not tls.unread:
+            if not count or not tls.incoming.pending:
                 if self._control > _MOST_CONTROL:
                     self._client_gone("the client sends TLS records without content")
                 return
 
     def _flush_client(self) -> None:
-        data = self._to_client
-        if self._tls.unsent:
-            data = data + self._tls.take() if data else self._tls.take()
-        if not data:
+        data = self._tls.take()
+        if self._to_client:
+            data = self._to_client + data
+        elif not data:
             return
         try:
             sent = self._send(data)
@@ -269,7 +270,9 @@ class Connection:
             return
         if self._to_client and sent:
             self._moved = True
-        self._to_client = data[sent:] if sent < len(data) else b""
+            self._to_client = b""
+        if sent < len(data):
+            self._to_client = data[sent:]
 
     def _refuse(self, reason: str) -> None:
         """The handshake failed: the alert, if there is one, is on its way out."""
@@ -350,6 +353,8 @@ class Connection:
         out = flow.from_backend(relay.plaintext[:count], relay.now)
         if out:
             self._tls.write(out)
+            if not flow.todo:
+                self._flush_client()
 
     def _end_backend(self, flow: Flow, fault: str) -> None:
         upstream = self._upstream
@@ -372,16 +377,12 @@ class Connection:
             or self._client_mask != _IN
             or self._client_ended
             or not self._upstream.flows
+            or self._tls.outgoing.pending
         ):
             self._settle()
             return
         if flow.records:
             self._log_all(flow)
-        if self._tls.unsent:
-            self._flush_client()
-            if self._to_client or flow.todo:
-                self._settle()
-                return
         kind = flow.waiting
         if kind != self._kind or (self._moved and kind not in _FROM_BEGINNING):
             self._wait_for(kind, self.listener.limits[kind])
@@ -394,7 +395,7 @@ class Connection:
             self._obey(flow)
             if self._fd < 0:
                 return
-        if self._tls.unsent:
+        if self._tls.outgoing.pending:
             self._flush_client()
             if self._fd < 0:
                 return

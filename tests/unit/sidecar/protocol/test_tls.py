@@ -74,9 +74,9 @@ def test_bytes_pass_both_ways(context, version):
     client.tls.write(b"hello")
     client.send()
     assert client.read() == b"hello"
-    assert not client.session.unread
+    assert not client.session.incoming.pending
     client.session.write(b"world" * 20000)
-    assert client.session.unsent > 100000
+    assert client.session.outgoing.pending > 100000
     client.receive()
     assert b"".join(iter(lambda: read_some(client.tls), b"")) == b"world" * 20000
 
@@ -103,9 +103,9 @@ def test_what_a_buffer_cannot_take_is_kept(context):
     first = client.read()
 
     assert len(first) == 4 * RECORD
-    assert client.session.unread
+    assert client.session.incoming.pending
     assert first + client.read() + client.read() == b"".join(bytes([n]) * RECORD for n in range(9))
-    assert not client.session.unread
+    assert not client.session.incoming.pending
 
 
 @pytest.mark.parametrize("version", VERSIONS)
