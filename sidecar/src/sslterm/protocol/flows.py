@@ -87,6 +87,9 @@ class Flow:
         """Go on with what the client sent before it was its turn -> bytes for the backend."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """The end, after which nothing is asked of it: from now on it must not refer to itself, so that it is freed."""
+
     def client_ended(self, now: float) -> None:
         """The client will send no more, and says so (close_notify)."""
         raise NotImplementedError

@@ -66,6 +66,9 @@ class HttpFlow(Flow):
         self._received = self._sent = 0
         self._request_left = self._response_left = 0
 
+    def forget(self) -> None:
+        del self._client, self._backend
+
     # What the client sends.
 
     def from_client(self, data: memoryview, now: float) -> bytes | memoryview:

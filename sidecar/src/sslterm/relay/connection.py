@@ -521,6 +521,8 @@ class Connection:
     def _release(self) -> None:
         self._upstream.drop()
         self._timer.cancel()
+        if self._flow is not None:
+            self._flow.forget()
         self._relay.unregister(self._fd)
         self._fd = -1
         self._relay.bury(self._client)
