@@ -72,7 +72,7 @@ class Clients:
             self._session = client.session
 
 
-def _stay(raw: socket.socket) -> Behaviour:
+def stay(raw: socket.socket) -> Behaviour:
     """Do nothing until the other side ends it."""
     poll = select.poll()
     poll.register(raw, select.POLLRDHUP)
@@ -86,7 +86,7 @@ def slow_handshakes(clients: Clients) -> Behaviour:
         for at in range(len(HELLO) - 1):
             raw.send(HELLO[at : at + 1])
             yield
-        yield from _stay(raw)
+        yield from stay(raw)
 
 
 def slow_heads(clients: Clients) -> Behaviour:
@@ -110,7 +110,7 @@ def slow_bodies(clients: Clients) -> Behaviour:
 def idle(clients: Clients) -> Behaviour:
     with clients.tls() as client:
         yield
-        yield from _stay(client)
+        yield from stay(client)
 
 
 def idle_after_a_request(clients: Clients) -> Behaviour:
@@ -118,7 +118,7 @@ def idle_after_a_request(clients: Clients) -> Behaviour:
         client.sendall(get())
         client.recv(1)
         yield
-        yield from _stay(client)
+        yield from stay(client)
 
 
 def tiny_writes(clients: Clients) -> Behaviour:
@@ -142,7 +142,7 @@ def never_reads(clients: Clients) -> Behaviour:
     with clients.tls(receive_buffer=4096) as client:
         client.send(get(b"/bulk"))
         yield
-        yield from _stay(client)
+        yield from stay(client)
 
 
 def waits_for_the_backend(clients: Clients) -> Behaviour:
@@ -150,7 +150,7 @@ def waits_for_the_backend(clients: Clients) -> Behaviour:
     with clients.tls() as client:
         client.send(get(b"/stall"))
         yield
-        yield from _stay(client)
+        yield from stay(client)
 
 
 def one_request(clients: Clients) -> Behaviour:
