@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -19,6 +20,21 @@ def test_no_answer_is_504(request_):
             assert client.rest() == b""
         running.wait_for("the backend did not answer in time")
     assert running.access[0].split(" | ")[1] == "504"
+
+
+def test_a_head_that_comes_byte_by_byte_is_504():
+    def trickle(peer):
+        peer.head()
+        said = iter(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 10_000)
+        while not server.done.is_set():
+            peer.send(bytes((next(said),)))
+            server.done.wait(0.02)
+
+    with backend(trickle) as server, relay(server, "--response-timeout=500ms") as running:
+        server.done = threading.Event()
+        with Client(running.port) as client:
+            assert client.ask(get())[::2] == (504, b"504 Gateway Timeout\n")
+        server.done.set()
 
 
 def test_a_backend_that_takes_no_body_is_504():

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -131,21 +133,22 @@ def _name(kind: str, value: str) -> str:
 
 def _load(context: ssl.SSLContext, bundle: Bundle) -> None:
     """Load exactly the bytes that were read: `load_cert_chain` takes only paths, and a file may change in between."""
-    chain, key = _in_memory(bundle.chain), _in_memory(bundle.key)
     try:
-        context.load_cert_chain(f"/proc/self/fd/{chain}", f"/proc/self/fd/{key}", password=_no_passphrase)
+        with _in_memory(bundle.chain) as chain, _in_memory(bundle.key) as key:
+            context.load_cert_chain(chain, key, password=_no_passphrase)
     except ssl.SSLError as error:
         _reject(bundle, error)
-    finally:
-        os.close(chain)
-        os.close(key)
+    except OSError as error:  # no descriptor left, mostly
+        raise Rejected(f"{bundle.source} with {bundle.key_source}: {error.strerror}") from None
 
 
-def _in_memory(content: bytes) -> int:
-    fd = os.memfd_create("pem", os.MFD_CLOEXEC)
-    with os.fdopen(fd, "wb", closefd=False) as file:
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """The path of a file that holds `content` and is on no disk."""
+    with os.fdopen(os.memfd_create("pem", os.MFD_CLOEXEC), "wb") as file:
         file.write(content)
-    return fd
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _no_passphrase() -> NoReturn:

@@ -46,7 +46,10 @@ class Maker:
 
     def make(self, order: Mapping[str, Any]) -> dict[str, str]:
         """Blocks for about 0.1 s: what the child makes of `order` (see `child.py`). Raises `MakerError`."""
-        child, self._waiting = self._waiting or _start(), None
+        try:
+            child, self._waiting = self._waiting or _start(), None
+        except OSError as error:
+            raise MakerError(f"the child process cannot be started: {error.strerror}") from None
         with child:
             try:
                 out, err = child.communicate(json.dumps(order).encode(), _TIMEOUT)

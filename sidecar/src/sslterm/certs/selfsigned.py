@@ -44,8 +44,11 @@ class SelfSigned:
         self._pause = _INTERVAL
 
     async def obtain(self) -> Bundle:
-        """A new key and certificate. Raises `Rejected` if the child process fails."""
-        named = self._addresses() | {"127.0.0.1", "::1"}
+        """A new key and certificate. Raises `Rejected` if the child process fails, or the addresses are not told."""
+        try:
+            named = self._addresses() | {"127.0.0.1", "::1"}
+        except OSError as error:
+            raise Rejected(f"self-signed: the addresses of this namespace: {error.strerror}") from None
         order = {
             "common_name": socket.gethostname()[:64] or "localhost",  # 64: ub-common-name, RFC 5280 appendix A
             "dns": host_names(socket.gethostname()),
@@ -66,8 +69,14 @@ class SelfSigned:
         """Return when it is time for a new one."""
         while True:
             await anyio.sleep(self._pause)
-            if time.time() >= self._renew_at or not self._addresses() <= self._named:
+            if time.time() >= self._renew_at or self._is_new_address():
                 return
+
+    def _is_new_address(self) -> bool:
+        try:
+            return not self._addresses() <= self._named
+        except OSError:  # no descriptor left, mostly: traffic goes on, and the next look may see more
+            return False
 
 
 def host_names(hostname: str) -> list[str]:

@@ -9,6 +9,7 @@ readers could take differently passes.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from sslterm.protocol.fields import ProtocolError, check_trailer
@@ -19,6 +20,8 @@ _CRLF: Final = memoryview(b"\r\n")
 _LONGEST_SIZE_LINE: Final = 256  # Go allows 4 KiB; extensions are not in use anywhere that we know of
 _EXTENSIONS: Final = 16384  # over a whole body: more is an attack on the reader's time (CVE-2023-39326)
 
+_State = Callable[["ChunkedBody", memoryview, "list[bytes | memoryview]"], int]
+
 
 class ChunkedBody:
     """Reads one chunked body. `limit`: most bytes of trailers."""
@@ -27,7 +30,8 @@ class ChunkedBody:
 
     def __init__(self, limit: int, *, plain: bool = False) -> None:
         """`plain`: hand out the content alone, for a peer that does not know the coding (HTTP/1.0)."""
-        self._state = self._size
+        # A plain function, not a bound method: see `http_flow`.
+        self._state: _State = ChunkedBody._size
         self._line = b""
         self._remaining = 0
         self._limit = limit
@@ -46,9 +50,9 @@ class ChunkedBody:
         out: list[bytes | memoryview] = []
         used = 0
         while used < len(data) and not self.done:
-            if self._state == self._size and not self._line:
+            if self._state is ChunkedBody._size and not self._line:
                 used = self._whole_chunks(data, used, out)
-            used += self._state(data[used:], out)
+            used += self._state(self, data[used:], out)
         return b"".join(out), used
 
     def _whole_chunks(self, data: memoryview, begin: int, out: list[bytes | memoryview]) -> int:
@@ -105,7 +109,7 @@ class ChunkedBody:
         self._remaining = int(found[1], 16)
         if not self._plain:
             out.append(b"%x\r\n" % self._remaining)
-        self._state = self._content if self._remaining else self._trailer
+        self._state = ChunkedBody._content if self._remaining else ChunkedBody._trailer
         return used
 
     def _content(self, data: memoryview, out: list[bytes | memoryview]) -> int:
@@ -114,7 +118,7 @@ class ChunkedBody:
         self._remaining -= used
         self.received += used
         if not self._remaining:
-            self._state = self._content_end
+            self._state = ChunkedBody._content_end
         return used
 
     def _content_end(self, data: memoryview, out: list[bytes | memoryview]) -> int:
@@ -122,7 +126,7 @@ class ChunkedBody:
         if line is not None:
             if not self._plain:
                 out.append(b"\r\n")
-            self._state = self._size
+            self._state = ChunkedBody._size
         return used
 
     def _trailer(self, data: memoryview, out: list[bytes | memoryview]) -> int:

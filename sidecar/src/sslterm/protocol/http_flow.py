@@ -40,7 +40,8 @@ _RESPONSE_BODY: Final = Waiting.RESPONSE_BODY
 _OK: Final = 200
 _SWITCHING: Final = 101
 
-_State = Callable[[memoryview, float], "bytes | memoryview"]
+_State = Callable[["HttpFlow", memoryview, float], "bytes | memoryview"]
+"""A plain function, not a bound method: those would make a cycle of each flow, which only the collector frees."""
 
 
 class HttpFlow(Flow):
@@ -64,8 +65,8 @@ class HttpFlow(Flow):
         self._response_head = HeadReader(max_head_size)
         self._request_body: ChunkedBody | None = None
         self._response_body: ChunkedBody | None = None
-        self._client: _State = self._request_begins
-        self._backend: _State = self._unasked
+        self._client: _State = HttpFlow._request_begins
+        self._backend: _State = HttpFlow._unasked
         self._held = b""
         self._replay = b""
         self._reused = False
@@ -85,7 +86,7 @@ class HttpFlow(Flow):
 
     def from_client(self, data: memoryview, now: float) -> bytes | memoryview:
         try:
-            return self._client(data, now)
+            return self._client(self, data, now)
         except ProtocolError as error:
             self._answer(now, error.status, str(error))
             return b""
@@ -97,7 +98,7 @@ class HttpFlow(Flow):
         self._request = self._response = None
         self._persists = not self._draining
         self._status = self._received = self._sent = 0
-        self._client = self._request_goes_on
+        self._client = HttpFlow._request_goes_on
         return self._request_goes_on(data, now)
 
     def _request_goes_on(self, data: memoryview, now: float) -> bytes:
@@ -114,7 +115,7 @@ class HttpFlow(Flow):
         self._request = request
         if not fields.persists:
             self._persists = False
-        self._backend = self._response_begins
+        self._backend = HttpFlow._response_begins
         said = self._says_peer
         if self._trusted and (fields.forwarded_for or b"x-real-ip" in fields.forwarded):
             said = self._continue_list(fields)
@@ -134,13 +135,13 @@ class HttpFlow(Flow):
                 self._replay = out
         elif fields.length == CHUNKED:
             self._request_body = ChunkedBody(self._head_limit)
-            self._client = self._chunked_request
+            self._client = HttpFlow._chunked_request
             self.waiting = Waiting.REQUEST_BODY
         else:
             self._request_left = fields.length
-            self._client = self._counted_request
+            self._client = HttpFlow._counted_request
             self.waiting = Waiting.REQUEST_BODY
-        return b"".join((out, self._client(memoryview(rest), now))) if rest else out
+        return b"".join((out, self._client(self, memoryview(rest), now))) if rest else out
 
     def _continue_list(self, fields: Fields) -> bytes:
         """What is said of a peer that may speak for others."""
@@ -151,7 +152,7 @@ class HttpFlow(Flow):
         return line + b"\r\n\r\n"
 
     def _await_request(self) -> None:
-        self._client = self._request_begins
+        self._client = HttpFlow._request_begins
         self._idle = True
         self.waiting = _NEXT_REQUEST
 
@@ -181,7 +182,7 @@ class HttpFlow(Flow):
         return out
 
     def _request_is_whole(self) -> None:
-        self._client = self._next_waits
+        self._client = HttpFlow._next_waits
         self._whole = True
         if self._response is None:
             self.waiting = _RESPONSE
@@ -211,7 +212,7 @@ class HttpFlow(Flow):
 
     def from_backend(self, data: memoryview, now: float) -> bytes | memoryview:
         try:
-            return self._backend(data, now)
+            return self._backend(self, data, now)
         except ProtocolError as error:
             self._answer(now, HTTPStatus.BAD_GATEWAY, f"the backend's response is malformed: {error}")
             return b""
@@ -241,7 +242,7 @@ class HttpFlow(Flow):
             if response.length >= 0 and response.status != _SWITCHING:
                 # Also with nothing left: a response without a body ends here.
                 return b"".join((out, self._counted_response(rest, now))) if rest or not response.length else out
-            return b"".join((out, self._backend(memoryview(rest), now))) if rest else out
+            return b"".join((out, self._backend(self, memoryview(rest), now))) if rest else out
         return out
 
     def _switch(self, request: Request, response: Response) -> bytes:
@@ -250,9 +251,9 @@ class HttpFlow(Flow):
             raise ProtocolError(HTTPStatus.BAD_GATEWAY, "101 without having been asked")
         self._response = response
         self._status = response.status
-        self._client = self._client_tunnel
+        self._client = HttpFlow._client_tunnel
         self._whole = False
-        self._backend = self._backend_tunnel
+        self._backend = HttpFlow._backend_tunnel
         self.waiting = Waiting.TUNNEL
         self.end_backend = self._ended and not self._held
         self.todo = True
@@ -270,14 +271,14 @@ class HttpFlow(Flow):
             self._persists = False
         if length >= 0:
             self._response_left = length
-            self._backend = self._counted_response
+            self._backend = HttpFlow._counted_response
         elif length == CHUNKED:
             self._response_body = ChunkedBody(self._head_limit, plain=not request.minor)
-            self._backend = self._chunked_response
+            self._backend = HttpFlow._chunked_response
             if not request.minor:
                 self._persists = False
         else:
-            self._backend = self._response_until_close
+            self._backend = HttpFlow._response_until_close
         if not request.minor:  # in the answer to a HEAD, too
             head = head.replace(_CHUNKED_LINE, b"\r\n")
         if not self._persists:
@@ -316,7 +317,7 @@ class HttpFlow(Flow):
         response = self._response
         if extra or not self._whole or response is None or not response.persists:
             self._lose_backend()
-        self._backend = self._unasked
+        self._backend = HttpFlow._unasked
         self._record(now, "")
         if self._persists and (self._held or not self._ended):
             self._await_request()
@@ -338,7 +339,7 @@ class HttpFlow(Flow):
         self._reused = False
 
     def _close(self) -> None:
-        self._client = self._next_waits
+        self._client = HttpFlow._next_waits
         self._whole = True
         self._idle = False
         self._held = b""
@@ -364,7 +365,7 @@ class HttpFlow(Flow):
             self._sent = len(body)
             self.reply += head + body
         self._record(now, fault)
-        self._backend = self._unasked
+        self._backend = HttpFlow._unasked
         self.dial = False
         self._close()
 
@@ -408,15 +409,15 @@ class HttpFlow(Flow):
 
     def backend_ended(self, now: float, fault: str) -> bytes:
         self._reused = False
-        if self._backend == self._unasked:
+        if self._backend is HttpFlow._unasked:
             return b""
-        if self._backend == self._backend_tunnel:
+        if self._backend is HttpFlow._backend_tunnel:
             if fault:
                 self.client_lost(now, fault)
             else:
                 self.end_client = self.todo = True
                 self._tunnel_end(now)
-        elif self._backend == self._response_until_close and not fault:
+        elif self._backend is HttpFlow._response_until_close and not fault:
             self._response_is_whole(now, extra=False)
         elif self._replay:
             again, self._replay = self._replay, b""
@@ -429,7 +430,7 @@ class HttpFlow(Flow):
     def backend_failed(self, now: float, status: int, fault: str) -> None:
         if self.waiting == Waiting.TUNNEL:
             self.client_lost(now, fault)
-        elif self._backend != self._unasked:
+        elif self._backend is not HttpFlow._unasked:
             self._answer(now, status, fault)
 
     def drain(self) -> None:

@@ -62,8 +62,10 @@ _HANDSHAKE: Final = 10
 _CONNECT: Final = 11
 _CLIENT_READS: Final = 12
 _CLOSE: Final = 13
-_TUNNEL: Final = Waiting.TUNNEL
-_FROM_BEGINNING: Final = frozenset({Waiting.NEXT_REQUEST, Waiting.HEAD, _HANDSHAKE, _CONNECT, _CLOSE})
+_BACKEND_READS: Final = 14
+_FROM_BEGINNING: Final = frozenset({
+    Waiting.NEXT_REQUEST, Waiting.HEAD, Waiting.RESPONSE, _HANDSHAKE, _CONNECT, _CLOSE,
+})  # fmt: skip
 """Limits that run from the beginning, whatever trickles in; the others start anew when content has moved."""
 
 
@@ -479,7 +481,7 @@ class Connection:
         elif self._to_client and flow.waiting != Waiting.TUNNEL:
             kind, limit = _CLIENT_READS, self._policy.settings.stall_timeout
         elif self._upstream.pending and flow.waiting == Waiting.REQUEST_BODY:
-            kind, limit = Waiting.RESPONSE, limits[Waiting.RESPONSE]
+            kind, limit = _BACKEND_READS, limits[Waiting.RESPONSE]
         else:
             kind, limit = flow.waiting, limits[flow.waiting]
         if kind != self._kind or (self._moved and kind not in _FROM_BEGINNING):
@@ -517,7 +519,7 @@ class Connection:
         elif kind == _CONNECT:
             self._upstream.drop()
             flow.backend_failed(now, 504, "the backend did not accept the connection in time")
-        elif kind == Waiting.RESPONSE:
+        elif kind in (Waiting.RESPONSE, _BACKEND_READS):
             self.listener.complain("WARNING", "the backend did not answer in time")
             flow.backend_failed(now, 504, "the backend did not answer in time")
         elif kind == _CLIENT_READS:

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
+from sslterm.relay import heap
 from sslterm.relay.connection import Connection
 from sslterm.relay.listener import Listener
 from sslterm.relay.policy import Policy
@@ -36,6 +37,10 @@ what its slow end has not taken, and OpenSSL's buffers keep the size that they o
 """
 _READ: Final = select.EPOLLIN
 _LOG_DELAY: Final = 0.05
+_CROWD: Final = 256
+"""Connections whose memory, 4 MB if they are idle, is worth giving back when they are gone."""
+_CROWD_GOES: Final = 1.0
+"""Seconds for more of them to go, so that it is done once."""
 
 
 class Timer:
@@ -78,6 +83,8 @@ class Relay:
         """Connections that were cut at the end of a drain."""
         self.unlogged = False
         """The access log has lines to flush."""
+        self._most = 0
+        """Most connections at a time since memory was last given back, or since half of them had gone."""
         self.register(self._wake, self._on_wake)
 
     # Any thread.
@@ -186,7 +193,13 @@ class Relay:
 
     def closed(self, connection: Connection) -> None:
         """`connection` is no more."""
+        count = len(self.connections)
+        if count > self._most:
+            self._most = count
         self.connections.discard(connection)
+        if self._most >= _CROWD and count <= self._most // 2:
+            self._most = 0
+            self.call_at(self.now + _CROWD_GOES, heap.give_back)
         if self.draining and not self.connections:
             self._running = False
 

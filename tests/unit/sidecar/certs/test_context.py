@@ -113,6 +113,15 @@ def test_no_descriptor_is_left_behind_good_or_bad():
     assert open_files() == before
 
 
+def test_no_descriptor_left_is_told(monkeypatch):
+    def no_descriptor_left(*_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(context.os, "memfd_create", no_descriptor_left)
+    with pytest.raises(Rejected, match=r"c\.pem with k\.pem: Too many open files"):
+        build()
+
+
 def test_intermediate_is_mozillas_list_and_the_client_chooses():
     served = build()
     offered = [each["name"] for each in served.get_ciphers() if each["protocol"] == "TLSv1.2"]

@@ -42,6 +42,15 @@ def test_a_failing_child_is_one_line(monkeypatch, tmp_path):
     assert str(error.value) == "the child process failed: ModuleNotFoundError: no cryptography here"
 
 
+def test_a_child_that_cannot_be_started_is_one_line(monkeypatch):
+    def no_descriptor_left(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(module.subprocess, "Popen", no_descriptor_left)
+    with pytest.raises(MakerError, match="the child process cannot be started: Too many open files"):
+        Maker().make(ORDER)
+
+
 def test_a_child_that_hangs_is_killed(monkeypatch, tmp_path):
     child = tmp_path / "child.py"
     child.write_text("import signal; signal.pause()")

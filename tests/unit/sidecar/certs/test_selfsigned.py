@@ -82,6 +82,27 @@ def test_an_address_that_comes_makes_a_new_one_one_that_goes_does_not():
     assert next(looks, None) is None
 
 
+@pytest.mark.usefixtures("pauses")
+def test_addresses_that_cannot_be_read_for_lack_of_a_descriptor_are_looked_at_again():
+    looks = iter([{"a"}, OSError(24, "Too many open files"), {"a"}, {"a", "b"}, OSError(24, "Too many open files")])
+
+    def addresses():
+        found = next(looks)
+        if isinstance(found, OSError):
+            raise found
+        return frozenset(found)
+
+    source = SelfSigned(FakeMaker(), addresses)
+
+    async def run():
+        await source.obtain()
+        await source.changed()
+        with pytest.raises(Rejected, match="self-signed: the addresses of this namespace: Too many open files"):
+            await source.obtain()
+
+    anyio.run(run)
+
+
 def test_two_thirds_of_its_life_make_a_new_one(monkeypatch, pauses):
     """The clock moves by an hour with each pause."""
     monkeypatch.setattr(selfsigned.time, "time", lambda: 3600.0 * len(pauses))
