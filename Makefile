@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit images lint requirements venv engine
+.PHONY: help demo demo-down test test-unit images lint requirements venv compiled engine
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -14,9 +14,10 @@ demo: images  ## a labelled container answers HTTPS on port 8081
 demo-down:  ## removes what demo started
 	@tools/demo.sh down
 
-test: lint images  ## everything: lint, unit, behaviour, and engine tests on a real Docker Engine
+test: lint images compiled  ## everything: lint, unit, behaviour, and engine tests on a real Docker Engine
 	@tools/clients.sh compose
 	@.venv/bin/pytest
+	@PYTHONPATH=.cache/compiled .venv/bin/pytest tests/behaviour
 
 test-unit: venv  ## unit and behaviour tests; needs no engine
 	@tools/clients.sh
@@ -36,6 +37,9 @@ requirements:  ## requirements.txt anew, with the newest versions
 
 venv:
 	@tools/venv.sh
+
+compiled: venv
+	@tools/compile.sh
 
 engine:
 	@tools/engine.sh
