@@ -259,7 +259,8 @@ def read_request(head: bytes, *, trusted: bool) -> Request:
         if [value.lower() for value in fields.expect] != [b"100-continue"]:
             raise ProtocolError(417, "an Expect other than 100-continue")
         out.append(b"Expect: 100-continue")
-    upgrade = bool(minor and fields.upgrade and b"upgrade" in connection)
+    # Not with a body: some readers take what follows the head for the other protocol already (httptools does).
+    upgrade = bool(minor and not length and fields.upgrade and b"upgrade" in connection)
     if upgrade and any(token.startswith(_NOT_TUNNELLED) for token in _tokens(fields.upgrade)):
         upgrade = False
     if upgrade:
