@@ -23,7 +23,7 @@ UNTIL_CLOSE: Final = -2
 _REQUEST_LINE = re.compile(rb"([%s]{1,32}) ([!-~\x80-\xff]+) HTTP/1\.([01])" % re.escape(TOKEN))
 _OTHER_VERSION = re.compile(rb"[!-~]+ [!-~\x80-\xff]+ HTTP/(?!1\.[01])[0-9](?:\.[0-9])?")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
-_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]+)([/?].*)?")
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^:/?#@][^/?#@]*)([/?].*)?")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%\x80-\xff-]*)(?::([0-9]{0,5}))?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 

@@ -182,6 +182,7 @@ def test_what_two_readers_could_differ_on_is_refused(name):
         (b"GET ftp://x/ HTTP/1.1", 400),
         (b"GET http://user@x/ HTTP/1.1", 400),
         (b"GET http:///path HTTP/1.1", 400),
+        (b"GET http://:80/path HTTP/1.1", 400),
         (b"GET http://a b/ HTTP/1.1", 400),
         (b"GET http://x#y HTTP/1.1", 400),
         (b"CONNECT x:443 HTTP/1.1", 501),
