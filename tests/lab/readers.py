@@ -10,10 +10,12 @@ import httptools
 
 METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH")
 Fields = list[tuple[bytes, bytes]]
+_REQUEST_LINE = re.compile(rb"(?m)^[!-~]+ [!-~\x80-\xff]+ HTTP/1\.[01]\r$")
+_UTF8 = re.compile(rb"[\x80-\xff]")
 
 
 class Message(NamedTuple):
-    """One whole message as a reader saw it."""
+    """One message as a reader saw it."""
 
     first: tuple[bytes, bytes]
     """Method and target, or status and an empty string."""
@@ -21,19 +23,19 @@ class Message(NamedTuple):
     """Names in lower case."""
     body: bytes
     trailers: Fields
+    whole: bool = True
 
 
 class Unreadable(Exception):  # noqa: N818 - an answer of a reader, not a fault of ours
-    """The reader refuses the stream; the messages before that are in `seen`."""
-
-    def __init__(self, seen: list[Message], why: Exception) -> None:
-        super().__init__(f"{why!r} after {seen}")
-        self.seen = seen
-        self.why = why
+    """The reader refuses the stream."""
 
 
 def requests_by_h11(stream: bytes) -> list[Message]:
-    """The whole requests that h11 sees as a server. It knows no keep-alive in HTTP/1.0: that is added here."""
+    """
+    The requests that h11 sees as a server; the last may not be whole.
+
+    It knows no keep-alive in HTTP/1.0: that is added here.
+    """
     seen: list[Message] = []
     while stream:
         peer = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
@@ -48,10 +50,12 @@ def _connection_of_h11(peer: h11.Connection, seen: list[Message]) -> bytes:
         try:
             message = _next_of_h11(peer)
         except h11.RemoteProtocolError as error:
-            raise Unreadable(seen, error) from error
+            raise Unreadable(seen) from error
         if message is None:
             return b""
         seen.append(message)
+        if not message.whole:
+            return b""
         peer.send(h11.Response(status_code=204, headers=[]))
         peer.send(h11.EndOfMessage())
         if peer.our_state is not h11.DONE or peer.their_state is not h11.DONE:
@@ -69,9 +73,10 @@ def response_by_h11(stream: bytes, method: bytes = b"GET", *, ended: bool = Fals
     if ended:
         peer.receive_data(b"")
     try:
-        return _next_of_h11(peer)
+        message = _next_of_h11(peer)
     except h11.RemoteProtocolError as error:
-        raise Unreadable([], error) from error
+        raise Unreadable from error
+    return message if message is not None and message.whole else None
 
 
 def _next_of_h11(peer: h11.Connection) -> Message | None:
@@ -89,7 +94,7 @@ def _next_of_h11(peer: h11.Connection) -> Message | None:
         elif isinstance(event, h11.EndOfMessage):
             return Message(first, fields, body, list(event.headers))
         elif not isinstance(event, h11.InformationalResponse):
-            return None
+            return Message(first, fields, body, [], whole=False) if first[0] else None
 
 
 class _Listener:
@@ -132,14 +137,16 @@ class _Listener:
 
 def requests_by_both(stream: bytes) -> list[Message]:
     """The whole requests that h11 and llhttp see; AssertionError where they see different ones."""
-    stream = re.sub(rb"[\x80-\xff](?=[^\r\n]* HTTP/1\.[01]\r\n)", b"_", stream)  # neither takes UTF-8 in a target
+    stream = _REQUEST_LINE.sub(lambda line: _UTF8.sub(b"_", line[0]), stream)  # neither takes UTF-8 in a target
     seen = requests_by_h11(stream)
     others, fault = requests_by_llhttp(stream)
     if fault is not None:
         assert "method" in str(fault), (fault, others)
         assert seen[len(others)].first[0] not in METHODS, "llhttp knows some methods and no others"
-    assert others == (seen if fault is None else seen[: len(others)])
-    return seen
+        assert others == seen[: len(others)]
+    whole = [message for message in seen if message.whole]
+    assert fault is not None or others == whole
+    return whole
 
 
 def requests_by_llhttp(stream: bytes) -> tuple[list[Message], Exception | None]:
@@ -167,5 +174,5 @@ def response_by_llhttp(stream: bytes) -> Message | None:
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError as error:
-        raise Unreadable(listener.seen, error) from error
+        raise Unreadable(listener.seen) from error
     return listener.seen[0] if listener.seen else None
