@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit images lint requirements venv compiled engine
+.PHONY: help demo demo-down test test-unit fuzz images lint requirements venv compiled engine
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -22,6 +22,9 @@ test: lint images compiled  ## everything: lint, unit, behaviour, and engine tes
 test-unit: venv  ## unit and behaviour tests; needs no engine
 	@tools/clients.sh
 	@.venv/bin/pytest tests/unit tests/behaviour
+
+fuzz: venv  ## any bytes against the reader of HTTP, guided by coverage, for SECONDS=60
+	@tools/fuzz.sh $(or $(SECONDS),60)
 
 images: engine  ## the images sslterm, byfahrer and httpcheck
 	@tools/images.sh

@@ -24,8 +24,13 @@ def _libssl() -> str:
 class Client(Peer):
     """One TLS connection. Inherited methods speak plaintext; `raw` is the socket below."""
 
-    def __init__(self, port: int, context: ssl.SSLContext | None = None, receive_buffer: int = 0) -> None:
+    def __init__(
+        self, port: int, context: ssl.SSLContext | None = None, receive_buffer: int = 0, source: str = ""
+    ) -> None:
+        """`source`: the address to come from; any of 127.0.0.0/8 will do."""
         raw = socket.socket()
+        if source:
+            raw.bind((source, 0))
         if receive_buffer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         super().__init__(raw)

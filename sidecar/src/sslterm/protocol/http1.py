@@ -26,7 +26,7 @@ UNTIL_CLOSE: Final = -2
 _REQUEST_LINE = re.compile(rb"([%s]{1,32}) ([!-~\x80-\xff]+) HTTP/1\.([01])\r\n" % re.escape(TOKEN))
 _OTHER_VERSION = re.compile(rb"[!-~]+ [!-~\x80-\xff]+ HTTP/(?!1\.[01]\r)[0-9](?:\.[0-9])?\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
-_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]+)([/?].*)?")
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^:/?#@][^/?#@]*)([/?].*)?")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%\x80-\xff-]*)(?::([0-9]{0,5}))?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
@@ -255,7 +255,8 @@ def _read_fields(block: bytes, minor: int, *, trusted: bool) -> Fields:
             raise ProtocolError(417, "an Expect other than 100-continue")
         out.append(b"Expect: 100-continue")
     offered = lines.all(Kind.UPGRADE)
-    upgrade = bool(minor and offered and b"upgrade" in lines.connection)
+    # Not with a body: some readers take what follows the head for the other protocol already (httptools does).
+    upgrade = bool(minor and not length and offered and b"upgrade" in lines.connection)
     if upgrade and any(token.startswith(_NOT_TUNNELLED) for token in _tokens(offered)):
         upgrade = False
     if upgrade:

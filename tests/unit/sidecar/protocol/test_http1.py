@@ -190,6 +190,7 @@ def test_what_two_readers_could_differ_on_is_refused(name):
         (b"GET ftp://x/ HTTP/1.1", 400),
         (b"GET http://user@x/ HTTP/1.1", 400),
         (b"GET http:///path HTTP/1.1", 400),
+        (b"GET http://:80/path HTTP/1.1", 400),
         (b"GET http://a b/ HTTP/1.1", 400),
         (b"GET http://x#y HTTP/1.1", 400),
         (b"CONNECT x:443 HTTP/1.1", 501),
@@ -343,9 +344,12 @@ def test_the_port_is_the_one_that_the_client_used(host, port):
         ([b"Connection: Upgrade", b"Upgrade: websocket", b"Upgrade: h2c"], b"GET / HTTP/1.1", None),
         ([b"Connection: Upgrade", b"Upgrade: HTTP/2.0"], b"GET / HTTP/1.1", None),
         ([b"Connection: Upgrade", b"Upgrade: TLS/1.3"], b"GET / HTTP/1.1", None),
+        ([b"Connection: Upgrade", b"Upgrade: x", b"Content-Length: 5"], b"GET / HTTP/1.1", None),
+        ([b"Connection: Upgrade", b"Upgrade: x", b"Transfer-Encoding: chunked"], b"GET / HTTP/1.1", None),
+        ([b"Connection: Upgrade", b"Upgrade: x", b"Content-Length: 0"], b"GET / HTTP/1.1", b"Upgrade: x"),
     ],
 )
-def test_only_upgrades_that_are_no_second_http_go_on(lines, first, upgrade):
+def test_only_upgrades_that_are_no_second_http_and_come_without_a_body_go_on(lines, first, upgrade):
     read = request(*lines, first=first)
     forwarded = [line for line in read.lines if b"upgrade" in line.lower() or b"http2" in line.lower()]
 
