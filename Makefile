@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit images lint requirements venv engine
+.PHONY: help demo demo-down test test-unit bench images lint requirements venv engine
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -21,6 +21,10 @@ test: lint images  ## everything: lint, unit, behaviour, and engine tests on a r
 test-unit: venv  ## unit and behaviour tests; needs no engine
 	@tools/clients.sh
 	@.venv/bin/pytest tests/unit tests/behaviour
+
+bench: venv  ## sslterm beside its peers, into docs/ (15 minutes); QUICK=1: on the screen only (2 minutes)
+	@tools/peers.sh
+	@.venv/bin/python -m bench.run $(if $(QUICK),--quick)
 
 images: engine  ## the images sslterm, byfahrer and httpcheck
 	@tools/images.sh
