@@ -32,7 +32,7 @@ class Plan:
 
 STAGES = ("start", "small", "browser", "single", "bulk", "handshake", "latency", "held", "workers")
 
-FULL = Plan(dict.fromkeys(STAGES, 5), seconds=2, bulk=256 << 20, handshakes=800, held=(1000, 8000), latency_seconds=3.0)
+FULL = Plan(dict.fromkeys(STAGES, 5), seconds=2, bulk=256 << 20, handshakes=800, held=(1000, 8000), latency_seconds=2.0)
 QUICK = Plan(
     dict.fromkeys(STAGES, 1) | {"start": 2, "small": 2, "browser": 2},
     seconds=1, bulk=128 << 20, handshakes=300, held=(100, 1000), latency_seconds=1.0,
@@ -55,7 +55,7 @@ FIGURES = (
     Figure("small rate", "the same, how many", "1/s", 0, higher=True),
     Figure("browser", "browser's request, log on", "µs CPU", chart=True),
     Figure("browser rate", "the same, how many", "1/s", 0, higher=True),
-    Figure("single", "small request, 1 connection", "µs CPU"),
+    Figure("single", "small request, 1 connection", "µs CPU", chart=True),
     Figure("download", "download", "s CPU/GB", 2, chart=True),
     Figure("upload", "upload", "s CPU/GB", 2, chart=True),
     Figure("handshake", "full handshake", "µs CPU", 0, chart=True),
@@ -67,7 +67,7 @@ FIGURES = (
     Figure("pss", "memory idle, proportional", "MB"),
     Figure("private some", "memory, {held[0]:,} idle connections, private", "MB"),
     Figure("pss some", "memory, {held[0]:,} idle connections, proportional", "MB"),
-    Figure("private many", "memory, {held[1]:,} idle connections, private", "MB"),
+    Figure("private many", "memory, {held[1]:,} idle connections, private", "MB", chart=True),
     Figure("pss many", "memory, {held[1]:,} idle connections, proportional", "MB"),
     Figure("per connection", "memory per idle connection", "KB", chart=True),
     Figure("start", "from exec to listening", "ms", 0, chart=True),
@@ -108,13 +108,14 @@ def small(running: Running, plan: Plan) -> Values:
     return {"small": loop.cpu / loop.requests * 1e6, "small rate": loop.rate}
 
 
-def single(running: Running, plan: Plan) -> Values:
-    loop = running.closed(1, plan.seconds)
+def single(running: Running, _: Plan) -> Values:
+    loop = running.closed(1, 1)
     return {"single": loop.cpu / loop.requests * 1e6}
 
 
 def browser(running: Running, plan: Plan) -> Values:
     loop = running.closed(CONNECTIONS, plan.seconds, script=True)
+    running.logged(loop.sent)
     return {"browser": loop.cpu / loop.requests * 1e6, "browser rate": loop.rate}
 
 

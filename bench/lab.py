@@ -69,6 +69,8 @@ class Closed:
     requests: int
     cpu: float
     rate: float
+    sent: int
+    """All that wrk had answers to."""
 
 
 class Lab:
@@ -96,10 +98,6 @@ class Lab:
         if not {PROXY_CPU, LOAD_CPU} <= os.sched_getaffinity(0):
             raise BenchError("the proxy and the load need a processor each: CPU 0 and CPU 1")
         self._stack.enter_context(on_cpus(LOAD_CPU))
-        with suppress(PermissionError):  # so that other work on the machine disturbs less
-            nice = os.getpriority(os.PRIO_PROCESS, 0)
-            os.setpriority(os.PRIO_PROCESS, 0, -10)
-            self._stack.callback(os.setpriority, os.PRIO_PROCESS, 0, nice)
         self.folder = Path(
             self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True))
         )
@@ -115,8 +113,6 @@ class Lab:
         with (self.folder / "zeros").open("wb") as file:
             file.truncate(self._zeros)
         self._start_backend()
-        self.log_socket = self.folder / "log.sock"
-        self.run("drain", (BUILT / "load", "drain", "-listen", self.log_socket, "-out", self.folder / "haproxy.log"))
 
     def _start_backend(self) -> None:
         sink = self.address()
@@ -170,9 +166,7 @@ class Lab:
         """The proxy, listening; each start has its own address of the backend, and so its own ports towards it."""
         folder = self._folder(proxy.name)
         backend = f"127.0.0.{2 + self._folders % 250}:{self.backend_port}"
-        place = Place(
-            folder, self.address(), backend, self.cert, self.key, log, self.log_socket if log else None, workers
-        )
+        place = Place(folder, self.address(), backend, self.cert, self.key, log, workers)
         command = proxy.command(place)
         process = Process(proxy.name, command.arguments, folder, cpus, command.env, command.stdout)
         try:
@@ -268,4 +262,15 @@ class Running:
             wrk.stop()
         if figures["failed"] or requests <= 0:
             raise BenchError(f"{self.proxy.name}: {figures['failed']:.0f} of {figures['requests']:.0f} requests failed")
-        return Closed(requests, cpu, figures["rate"])
+        return Closed(requests, cpu, figures["rate"], int(figures["requests"]))
+
+    def logged(self, requests: int) -> None:
+        """Each of these requests has become a line in its log, which is then emptied."""
+        log = self.place.folder / "access.log"
+        deadline = time.monotonic() + 5
+        while (lines := log.read_bytes().count(b"\n")) < requests:
+            if time.monotonic() > deadline:
+                raise BenchError(f"{self.proxy.name}: {lines} of {requests} requests were logged")
+            time.sleep(0.05)
+        self.settled()
+        os.truncate(log, 0)

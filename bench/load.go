@@ -2,7 +2,6 @@
 //
 //	load check|handshakes|resumed|download|upload|hold|rate [flags]   the client's side, through TLS
 //	load sink -listen ADDR                                            a plain server that reads and counts what is posted
-//	load drain -listen SOCKET -out FILE                               a log daemon: datagrams, a line each, into a file
 //
 // A client prepares what is not to be measured (connections, tickets), prints "ready", waits for a line on stdin, does
 // its work, and prints one line of JSON. `hold` takes a number on each line, opens connections until it has that many,
@@ -22,6 +21,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sort"
 	"strconv"
 	"strings"
@@ -39,7 +39,6 @@ var (
 	rps     = flag.Float64("rps", 1000, "requests per second, of all connections together")
 	seconds = flag.Float64("seconds", 1, "how long")
 	listen  = flag.String("listen", "", "where a server listens")
-	out     = flag.String("out", "", "where drain writes")
 	stdin   = bufio.NewScanner(os.Stdin)
 )
 
@@ -69,8 +68,6 @@ func main() {
 		rate()
 	case "sink":
 		sink()
-	case "drain":
-		drain()
 	default:
 		log.Fatalf("load: no part %q", part)
 	}
@@ -276,6 +273,8 @@ func hold() {
 
 // rate sends at fixed times whatever the answers do; a latency counts from the time at which its request was due.
 func rate() {
+	runtime.GOMAXPROCS(4)  // on one processor: the sleep below must not keep the readers from theirs
+	debug.SetGCPercent(-1) // nor must a collection
 	settings := config(nil)
 	due := make([]chan time.Time, *lanes)
 	took := make([][]float64, *lanes)
@@ -320,7 +319,7 @@ func rate() {
 	tell(map[string]any{"count": len(every), "p50": at(0.5), "p99": at(0.99), "p99.9": at(0.999)})
 }
 
-// --- the servers behind and beside the proxies -----------------------------------------------------------------------
+// --- behind the proxies ----------------------------------------------------------------------------------------------
 
 func sink() {
 	must(http.ListenAndServe(*listen, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -329,20 +328,4 @@ func sink() {
 			fmt.Fprintln(w, n)
 		}
 	})))
-}
-
-func drain() {
-	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: *listen, Net: "unixgram"})
-	must(err)
-	must(socket.SetReadBuffer(1 << 22))
-	file, err := os.Create(*out)
-	must(err)
-	line := make([]byte, 1<<16)
-	for {
-		n, err := socket.Read(line[:len(line)-1])
-		must(err)
-		line[n] = '\n'
-		_, err = file.Write(line[:n+1])
-		must(err)
-	}
 }

@@ -31,7 +31,6 @@ class Place:
     cert: Path
     key: Path
     log: bool = False
-    log_socket: Path | None = None
     workers: int = 1
 
     @property
@@ -49,7 +48,7 @@ class Command:
     arguments: list[str]
     env: Mapping[str, str] = field(default_factory=dict)
     stdout: str = "stdout"
-    """Name of the file in the place's folder that gets its standard output: sslterm's access log."""
+    """Name of the file in the place's folder that gets its standard output; access.log is where all log requests."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def nginx_stream(place: Place) -> Command:
 
 def haproxy(place: Place, mode: str) -> Command:
     pem = place.write("site.pem", place.cert.read_text() + place.key.read_text())
-    log = f"log {place.log_socket} len 4096 local0" if place.log else ""
+    log = "log stdout len 4096 format raw local0" if place.log else ""
     lines = ["option forwardfor", "option http-keep-alive", "option http-ignore-probes"] if mode == "http" else []
     lines += ["log global", f"option {mode}log"] if place.log else []
     options = "\n    ".join(lines)
@@ -162,7 +161,7 @@ frontend tls
 backend plain
     server one {place.backend}
 """
-    return Command(["haproxy", "-db", "-f", place.write("haproxy.cfg", text)])
+    return Command(["haproxy", "-db", "-f", place.write("haproxy.cfg", text)], stdout="access.log")
 
 
 def hitch(place: Place) -> Command:

@@ -107,7 +107,7 @@ def conditions(plan: Plan, quick: bool) -> dict[str, object]:
 NOTES = (
     "{date}, {cpu}, {cores} cores, Linux {kernel}; {command}.",
     """{tls}. The proxy has one core, the load and the backend (nginx, on loopback) have the other; one
-    process and one thread each. As root, all of it runs at nice -10.""",
+    process and one thread each. As root, all runs at nice -10.""",
     """Median (least..most) of the rounds, which alternate between the proxies; * is the best peer. A ratio is
     the median of the rounds' ratios to the best peer.""",
     """CPU is the processor time of all processes of the proxy, by their own clocks, for exactly what was counted. A
@@ -116,8 +116,8 @@ NOTES = (
     which each request was due.""",
     """Beside each program runs another instance of it, so pages that instances share are not private. Behind each idle
     connection of the tcp kind waits one of the backend.""",
-    """Logs: sslterm, nginx (unbuffered, its default) and Caddy write to a file, HAProxy to a datagram socket that is
-    drained.""",
+    """Logs are files, unbuffered as by default: nginx's combined, Caddy's JSON, HAProxy's httplog to stdout, as in
+    containers; each line was counted.""",
 )
 
 
