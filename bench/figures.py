@@ -32,7 +32,10 @@ class Plan:
 
 STAGES = ("start", "small", "browser", "single", "bulk", "handshake", "latency", "held", "workers")
 
-FULL = Plan(dict.fromkeys(STAGES, 5), seconds=2, bulk=256 << 20, handshakes=800, held=(1000, 8000), latency_seconds=2.0)
+FULL = Plan(
+    dict.fromkeys(STAGES, 5) | {"small": 9, "browser": 9, "held": 3},
+    seconds=1, bulk=256 << 20, handshakes=800, held=(1000, 8000), latency_seconds=2.0,
+)  # fmt: skip
 QUICK = Plan(
     dict.fromkeys(STAGES, 1) | {"start": 2, "small": 2, "browser": 2},
     seconds=1, bulk=128 << 20, handshakes=300, held=(100, 1000), latency_seconds=1.0,

@@ -109,7 +109,7 @@ NOTES = (
     """{tls}. The proxy has one core, the load and the backend (nginx, on loopback) have the other; one
     process and one thread each. As root, all runs at nice -10.""",
     """Median (least..most) of the rounds, which alternate between the proxies; * is the best peer. A ratio is
-    the median of the rounds' ratios to the best peer.""",
+    the median of the rounds' ratios to the best peer. Rounds: {how_often}.""",
     """CPU is the processor time of all processes of the proxy, by their own clocks, for exactly what was counted. A
     handshake is a connection that shakes hands, gets its tickets and says goodbye.""",
     """Latency is that of {rate:,} requests/s, half of what the slowest peer reaches; it counts from the time at
@@ -124,7 +124,7 @@ NOTES = (
 class Report:
     def __init__(self, results: Results, conditions: Mapping[str, object], plan: Plan, abuse: object = None) -> None:
         self._results, self._conditions, self._abuse = results, conditions, abuse
-        self._held = plan.held
+        self._held, self._rounds = plan.held, plan.rounds
         self.figures = [figure for figure in FIGURES if figure.key in results]
 
     # numbers
@@ -188,8 +188,8 @@ class Report:
 
     def notes(self) -> list[str]:
         """What a reader has to know to understand the figures, a sentence or two each."""
-        at = self._conditions
-        notes = [note.format(**at) for note in NOTES]
+        how_often = ", ".join(f"{count} {stage}" for stage, count in self._rounds.items())
+        notes = [note.format(**self._conditions, how_often=how_often) for note in NOTES]
         return [" ".join(note.split()) for note in notes]
 
     def screen(self) -> str:

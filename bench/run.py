@@ -17,7 +17,6 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 
 from bench import report
@@ -100,17 +99,13 @@ class Run:
             self.results.setdefault(figure, {}).setdefault(proxy.name, []).append(value)
 
 
-def abuse(quick: bool, progress: Progress) -> object:
-    """What the run under abuse found, where there is one."""
-    if not ABUSE.exists():
-        return None
-    progress("abuse")
+def abuse() -> object:
+    """What bench/abuse.py finds, the one part that has no peers."""
     found = BUILT / "abuse.json"
     found.unlink(missing_ok=True)
-    command = (sys.executable, str(ABUSE), "--json", str(found), *(("--quick",) if quick else ()))
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode or not found.exists():
-        raise BenchError(f"bench/abuse.py: {(done.stderr or done.stdout).strip()[-400:]}")
+    done = subprocess.run((sys.executable, ABUSE, "--json", found), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchError(f"{ABUSE.name}: {done.stderr.strip().splitlines()[-1:]}")
     return json.loads(found.read_text())
 
 
@@ -142,7 +137,9 @@ def main() -> int:
         stages.insert(0, "small")
     if "workers" in stages and not sslterm_has_workers():
         stages.remove("workers")
+    folder = ROOT / "docs" if whole and not chosen.quick else BUILT
     progress = Progress()
+    abused: object = None
     try:
         progress("building bench/*.go")
         build()
@@ -150,7 +147,9 @@ def main() -> int:
         with Lab(plan.bulk) as lab:
             run = Run(lab, plan, proxies, progress)
             run.measure(stages)
-        abused = abuse(chosen.quick, progress) if whole else None
+        if whole and not chosen.quick and ABUSE.exists():
+            progress("abuse")
+            abused = abuse()
     except (BenchError, KeyboardInterrupt) as stopped:
         progress.clear()
         print(f"error: {str(stopped) or 'stopped'}", file=sys.stderr)
@@ -158,9 +157,8 @@ def main() -> int:
     progress.clear()
     told = report.Report(run.results, conditions | {"rate": round(run.rate)}, plan, abused)
     print(told.screen())
-    folder = ROOT / "docs" if whole and not chosen.quick else BUILT
     for path in told.save(folder):
-        print(f"written: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+        print(f"written: {path.relative_to(ROOT)}")
     return 0
 
 
