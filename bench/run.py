@@ -137,6 +137,7 @@ def main() -> int:
         stages.insert(0, "small")
     if "workers" in stages and not sslterm_has_workers():
         stages.remove("workers")
+    plan = replace(plan, rounds={stage: plan.rounds[stage] for stage in stages})
     folder = ROOT / "docs" if whole and not chosen.quick else BUILT
     progress = Progress()
     abused: object = None
