@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit fuzz images lint requirements venv compiled engine
+.PHONY: help demo demo-down test test-unit bench fuzz images lint requirements venv compiled engine
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -25,6 +25,10 @@ test-unit: venv  ## unit and behaviour tests; needs no engine
 
 fuzz: venv  ## any bytes against the reader of HTTP, guided by coverage, for SECONDS=60
 	@tools/fuzz.sh $(or $(SECONDS),60)
+
+bench: compiled  ## sslterm beside its peers, into docs/ (15 minutes); QUICK=1: on the screen only (2 minutes)
+	@tools/peers.sh
+	@.venv/bin/python -m bench.run $(if $(QUICK),--quick)
 
 images: engine  ## the images sslterm, byfahrer and httpcheck
 	@tools/images.sh
