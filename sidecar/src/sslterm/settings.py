@@ -298,6 +298,12 @@ class Settings:
         8.0, "8s", "For requests under way after SIGTERM; less than the 10 s that docker stop waits.",
     )  # fmt: skip
 
+    hand_over: bool = _setting(
+        False, "off", "on or off",
+        "Share the port with another sslterm of the same user, so that a new one can take over without a lost request.",
+        _switch, label=None,
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         if (self.cert is None) != (self.key is None):
             given, missing = ("cert", "key") if self.key is None else ("key", "cert")

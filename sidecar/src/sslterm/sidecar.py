@@ -23,10 +23,10 @@ from sslterm.certs.bundle import Rejected, Source
 from sslterm.certs.files import FilePair
 from sslterm.certs.selfsigned import SelfSigned
 from sslterm.certs.store import Identity, Store
-from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend
+from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend, try_frontend
 from sslterm.relay.loop import Relay
 from sslterm.relay.policy import Policy
-from sslterm.settings import Address, Mode, Settings
+from sslterm.settings import Mode, Settings
 
 if TYPE_CHECKING:
     from sslterm.certs.maker import Maker
@@ -99,8 +99,7 @@ class _Sidecar:
 
     async def _start(self) -> None:
         settings = fit_connections(self._settings, self._report)
-        if isinstance(settings.frontend_addr, Address):
-            open_frontend(settings)[0].close()  # what cannot be bound is told now, not after the wait for a backend
+        try_frontend(settings)  # what cannot be bound is told now, not after the wait for a backend
         await self._first_certificate()
         address, backends = await find_backends(settings, self._report)
         # Only now: until the backend is there, clients are refused as they would be without a sidecar; and `auto`

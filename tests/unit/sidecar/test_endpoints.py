@@ -61,7 +61,7 @@ def test_a_host_that_does_not_exist_is_bad_configuration():
 
 
 def binder(outcomes):
-    def bind(address):
+    def bind(address, **_):
         outcome = outcomes[address.port]
         if isinstance(outcome, int):
             raise OSError(outcome, "said the kernel")
