@@ -28,12 +28,13 @@ def nothing_lost(load):
     assert result["answered"] == result["due"]
 
 
-@pytest.mark.parametrize("mode", ["http", "tcp"])
-def test_a_steady_load_survives_reloads_and_a_new_process(tmp_path, port, mode):
+@pytest.mark.parametrize(("mode", "workers"), [("http", 1), ("tcp", 1), ("http", 2)])
+def test_a_steady_load_survives_reloads_and_a_new_process(tmp_path, port, mode, workers):
     FIRST.write(tmp_path)
     with steady_backend(mode) as server:
         flags = (
             f"--mode={mode}",
+            f"--workers={workers}",
             f"--cert={tmp_path / 'cert.pem'}",
             f"--key={tmp_path / 'key.pem'}",
             f"--frontend-addr=127.0.0.1:{port}",

@@ -24,14 +24,22 @@ def _libssl() -> str:
 class Client(Peer):
     """One TLS connection. Inherited methods speak plaintext; `raw` is the socket below."""
 
-    def __init__(self, port: int, context: ssl.SSLContext | None = None, receive_buffer: int = 0) -> None:
+    def __init__(
+        self,
+        port: int,
+        context: ssl.SSLContext | None = None,
+        receive_buffer: int = 0,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
         raw = socket.socket()
         if receive_buffer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         super().__init__(raw)
         raw.connect(("127.0.0.1", port))
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = (context or any_certificate()).wrap_bio(self._in, self._out, server_hostname="localhost")
+        self.tls = (context or any_certificate()).wrap_bio(
+            self._in, self._out, server_hostname="localhost", session=session
+        )
         try:
             self._until_done(self.tls.do_handshake)
         except BaseException:

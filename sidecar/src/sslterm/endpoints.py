@@ -35,6 +35,8 @@ _CONNECTION_MEMORY: Final = 200 * 1024
 """Bytes that one connection can hold, both of whose ends are slow."""
 _SPARE_MEMORY: Final = 40 * 1024 * 1024
 """Bytes that the process takes by itself."""
+_WORKER_MEMORY: Final = 24 * 1024 * 1024
+"""Bytes that each worker takes by itself, where there are several."""
 _LIMIT_FILES: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Of the control group that this process sees as its own; of versions 2 and 1."""
 
@@ -160,7 +162,8 @@ async def _resolve(wanted: Address, own_port: int | None, report: Callable[[str,
 def fit_connections(settings: Settings, report: Callable[[str, str], None]) -> Settings:
     """`settings` with no more connections than this process may have memory and file descriptors for."""
     memory = _memory_limit()
-    possible = max((memory - _SPARE_MEMORY) // _CONNECTION_MEMORY, 1) if memory else settings.max_connections
+    spare = _SPARE_MEMORY + (_WORKER_MEMORY * settings.workers if settings.workers > 1 else 0)
+    possible = max((memory - spare) // _CONNECTION_MEMORY, 1) if memory else settings.max_connections
     if possible < settings.max_connections:
         report(
             "WARNING",

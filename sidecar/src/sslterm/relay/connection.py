@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sslterm.protocol.flows import Flow, RawFlow, Waiting
 from sslterm.protocol.http_flow import HttpFlow
 from sslterm.protocol.tls import PlainHttpError, TlsError, TlsSession, TlsTruncatedError
+from sslterm.relay.tally import REFUSED, REQUESTS
 from sslterm.relay.upstream import RESET, Upstream
 from sslterm.settings import CHECK_ALPN, Mode
 
@@ -274,6 +275,7 @@ class Connection:
 
     def _refuse(self, reason: str) -> None:
         """The handshake failed: the alert, if there is one, is on its way out."""
+        self.listener.tally[REFUSED] += 1
         # One subject for all addresses: a scanner must not fill the list of what was said.
         self.listener.complain("INFO", f"TLS handshake with {self._peer} failed: {reason}", about=reason)
         self._closing = True
@@ -425,6 +427,7 @@ class Connection:
             for record in flow.records:
                 log.add(record, self._name)
             self._relay.unlogged = True
+        self.listener.tally[REQUESTS] += len(flow.records)
         flow.records.clear()
 
     def _watch(self) -> None:

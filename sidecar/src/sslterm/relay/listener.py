@@ -13,6 +13,7 @@ the handshakes that had begun there are through.
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
 from array import array
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sslterm.protocol.flows import Waiting
 from sslterm.relay.connection import GRACE, Connection
+from sslterm.relay.tally import ACCEPTED, OPEN
 from sslterm.settings import Address
 
 if TYPE_CHECKING:
@@ -98,15 +100,17 @@ class Listener:
     """One bound socket in the relay's epoll set."""
 
     __slots__ = (
-        "_complained", "_leaving", "_pause", "_paused", "count", "grace", "limits", "policy", "relay", "socket",
+        "_complained", "_leaving", "_mask", "_pause", "_paused", "grace", "limits", "policy", "relay", "socket",
+        "tally",
     )  # fmt: skip
 
     def __init__(self, relay: Relay, listener: socket.socket, policy: Policy) -> None:
         self.relay = relay
         self.socket = listener
         self.policy = policy
-        self.count = 0
-        """Connections that came from here and are not closed."""
+        self.tally = policy.tally.mine
+        # Of the processes that wait for the same socket, the kernel is to wake one for each client.
+        self._mask: int = select.EPOLLIN | (select.EPOLLEXCLUSIVE if policy.tally.shared else 0)
         limits = policy.settings
         self.limits: dict[int, float] = {
             Waiting.NEXT_REQUEST: limits.keepalive_timeout,
@@ -123,16 +127,28 @@ class Listener:
         self._paused = False
         self._leaving = False
         self._complained: dict[str, float] = {}
-        relay.register(listener.fileno(), self.on_ready)
+        relay.register(listener.fileno(), self.on_ready, self._mask)
 
     def on_ready(self, _mask: int) -> None:
+        before = self.tally[ACCEPTED]
+        self.accept()
+        if self.policy.tally.shared and self.tally[ACCEPTED] > before and not (self._paused or self.closed):
+            # The kernel wakes whoever has waited for longest: this process goes to the end of the queue.
+            self.relay.unregister(self.socket.fileno())
+            self.relay.register(self.socket.fileno(), self.on_ready, self._mask)
+
+    def accept(self) -> None:
+        """Accept some of those who wait."""
         for turn in range(_PER_TURN):
-            if turn and self.count >= self.policy.settings.max_connections:
+            full = self._full
+            if turn and full:
                 return  # somebody has to make room, but only if there is one more: epoll says so again
-            if self.count >= self.policy.settings.max_connections and not self._make_room():
+            if full and not self._make_room():
                 self._pause = 0.0
                 self._stop_accepting()
-                self.complain("WARNING", f"max-connections={self.count} reached: new clients wait")
+                most = self.policy.settings.max_connections
+                self.complain("WARNING", f"max-connections={most} reached: new clients wait")
+                self.policy.full()
                 self.relay.call_at(self.relay.now + _LOOK_AGAIN, self._try_again)
                 return
             try:
@@ -152,23 +168,33 @@ class Listener:
             self._pause = 0.0
             self._welcome(client, peer)
 
+    def make_room(self) -> None:
+        """Another process has a client waiting, and no room: accept it here, if there is some or can be."""
+        if not self.closed and (not self._full or self._make_room()):
+            self.accept()
+
+    @property
+    def _full(self) -> bool:
+        return self.policy.tally.total(OPEN) >= self.policy.settings.max_connections
+
     def _make_room(self) -> bool:
         """Close the connection that has been idle for longest: one client must not keep all others out by waiting."""
         mine = (each for each in self.relay.connections if each.listener is self)
-        oldest = min(mine, key=lambda each: each.idle_until)
-        if oldest.idle_until == inf:
+        oldest = min(mine, key=lambda each: each.idle_until, default=None)
+        if oldest is None or oldest.idle_until == inf:
             return False
         oldest.evict()
         return True
 
     def _welcome(self, client: socket.socket, peer: tuple[Any, ...]) -> None:
-        self.count += 1
+        self.tally[ACCEPTED] += 1
+        self.tally[OPEN] += 1
         try:
             connection = Connection(self, client, peer)
             if self.relay.draining:
                 connection.drain()
         except Exception as error:  # noqa: BLE001 - whatever it is: it must not cost the others their relay
-            self.count -= 1
+            self.tally[OPEN] -= 1
             client.close()
             self.complain("ERROR", f"cannot serve a connection: {error!r}")
 
@@ -193,13 +219,13 @@ class Listener:
     def _try_again(self) -> None:
         if self._paused and not self.closed:
             self._paused = False
-            self.relay.register(self.socket.fileno(), self.on_ready)
+            self.relay.register(self.socket.fileno(), self.on_ready, self._mask)
             if self._leaving:
                 self._leave()
 
     def released(self) -> None:
         """One of its connections is closed."""
-        self.count -= 1
+        self.tally[OPEN] -= 1
         if not self._pause:  # else a timer is running
             self._try_again()
 
@@ -218,7 +244,7 @@ class Listener:
         for _ in range(_BACKLOG // _PER_TURN + 1):  # more cannot have waited
             if self._paused or self.closed:
                 return
-            self.on_ready(0)
+            self.accept()
         if not self._paused:
             self.close()
 

@@ -94,6 +94,10 @@ class Relay:
         """Cut everything, now. Any thread."""
         self._call(self._stop)
 
+    def make_room(self) -> None:
+        """Accept who waits, and close what is idle for that. Any thread."""
+        self._call(self._make_room)
+
     def _call(self, what: Callable[[], None]) -> None:
         self._calls.append(what)
         with self._waking:
@@ -205,6 +209,10 @@ class Relay:
             connection.drain()
         self.call_at(self.now + timeout, self._stop)
         self.end_if_drained()
+
+    def _make_room(self) -> None:
+        for listener in self._listeners:
+            listener.make_room()
 
     def _stop(self) -> None:
         self._running = False
