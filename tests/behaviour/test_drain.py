@@ -130,9 +130,12 @@ def test_a_request_that_is_on_its_way_to_an_idle_connection_is_answered():
     with backend(echo_requests) as server, relay(server, "--drain-timeout=1m", mortal=True) as running:
         with Client(running.port) as used, Client(running.port) as fresh:
             assert used.ask(get())[0] == 200
-            drain(running)
+            running.signal(signal.SIGTERM)
+            running.wait_for("SIGTERM: finishing")
             for client in (used, fresh):
-                status, head, _ = client.ask(get())
+                client.send(get())
+            for client in (used, fresh):
+                status, head, _ = client.answer()
                 assert status == 200
                 assert b"Connection: close" in head
                 assert client.rest() == b"", "closed in order"
