@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -28,9 +28,23 @@ def children(pid):
     )
 
 
+def listens(pid, port):
+    """Whether a process holds the socket that listens on `port`: a worker gets it last of all."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ours = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
+    with suppress(FileNotFoundError):  # one of its files was closed while we looked
+        return any(str(each.readlink()) in ours for each in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
 def workers(running):
-    """Their process ids, once both are there and the child that makes certificates is not."""
-    return wait_until(lambda: found if len(found := children(running.pid)) == 2 else None, "two workers")
+    """Their process ids, once both accept connections and the child that makes certificates is gone."""
+
+    def look():
+        found = children(running.pid)
+        return found if len(found) == 2 and all(listens(pid, running.port) for pid in found) else None
+
+    return wait_until(look, "two workers")
 
 
 @contextmanager
