@@ -1,9 +1,9 @@
 """
 Compile the data plane to machine code: `python sidecar/compile.py FOLDER` puts a package `sslterm` there.
 
-The very same source, compiled by mypyc as it stands: a request then takes a fifth less of the processor (docs/bench.md).
-Needs mypy, setuptools and a C compiler where it is built, and nothing where it runs. What is not compiled, and a package
-that was installed without this, is run from source as ever.
+The very same source, compiled by mypyc as it stands: a request then takes a fifth less of the processor. Needs mypy,
+setuptools and a C compiler where it is built, and nothing where it runs. What is not compiled, and a package that was
+installed without this, is run from source as ever.
 """
 
 from __future__ import annotations
@@ -26,10 +26,7 @@ def main(folder: Path) -> None:
     shutil.copytree(SOURCE, folder / "sslterm", ignore=shutil.ignore_patterns("__pycache__"))
     os.chdir(folder)
     modules = sorted(
-        str(path)
-        for pattern in COMPILED
-        for path in Path("sslterm").glob(pattern)
-        if path.name != "__init__.py"
+        str(path) for pattern in COMPILED for path in Path("sslterm").glob(pattern) if path.name != "__init__.py"
     )
     setup(
         name="sslterm",

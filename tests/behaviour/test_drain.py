@@ -1,4 +1,4 @@
-"""SIGTERM: transfers finish whole, idle connections are closed, new ones refused; the exit code says if any was cut."""
+"""SIGTERM: transfers finish whole, who is here is answered, new ones are refused; the exit code says if any was cut."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +96,73 @@ def test_keep_alive_ends_with_the_request_under_way():
             assert busy.rest() == b"", "what was sent ahead is not begun any more"
         assert running.ended() == 0
         assert server.accepted == 1
+
+
+def test_who_waits_in_the_queue_is_still_answered():
+    with backend(echo_requests) as server, relay(server, "--drain-timeout=1m", mortal=True) as running:
+        running.signal(signal.SIGSTOP)
+        answers = []
+
+        def ask():
+            with Client(running.port) as client:
+                answers.append(client.ask(get())[0])
+
+        clients = [threading.Thread(target=ask) for _ in range(100)]
+        for each in clients:
+            each.start()
+        wait_until(lambda: queued(running.port) == len(clients), "all clients in the queue")
+        running.signal(signal.SIGTERM)
+        running.signal(signal.SIGCONT)
+        for each in clients:
+            each.join(60)
+
+        assert answers == [200] * len(clients)
+        assert running.ended() == 0
+
+
+def queued(port):
+    """Connections that wait for the listener's `accept`: what the kernel shows as its receive queue."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return next(int(row[4].partition(":")[2], 16) for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A")
+
+
+def test_a_request_that_is_on_its_way_to_an_idle_connection_is_answered():
+    with backend(echo_requests) as server, relay(server, "--drain-timeout=1m", mortal=True) as running:
+        with Client(running.port) as used, Client(running.port) as fresh:
+            assert used.ask(get())[0] == 200
+            running.signal(signal.SIGTERM)
+            running.wait_for("SIGTERM: finishing")
+            for client in (used, fresh):
+                client.send(get())
+            for client in (used, fresh):
+                status, head, _ = client.answer()
+                assert status == 200
+                assert b"Connection: close" in head
+                assert client.rest() == b"", "closed in order"
+        assert running.ended() == 0
+
+
+def test_a_client_who_was_not_told_of_the_end_may_ask_once_more():
+    def answer(peer):
+        peer.head()
+        peer.send(ok(b"whole")[:-2])
+        server.wait()
+        peer.send(b"le")
+        echo_requests(peer)
+
+    with backend(answer) as server, relay(server, "--drain-timeout=1m", mortal=True) as running:
+        with Client(running.port) as client:
+            client.send(get())
+            head = client.head()
+            assert b"Connection: close" not in head
+            drain(running)
+            server.go_on()
+            assert client.exactly(5) == b"whole"
+            status, head, _ = client.ask(get())
+            assert status == 200
+            assert b"Connection: close" in head
+            assert client.rest() == b""
+        assert running.ended() == 0
 
 
 def test_what_only_holds_a_socket_does_not_delay_the_end_nor_spoil_the_code():

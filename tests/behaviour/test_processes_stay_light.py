@@ -31,6 +31,7 @@ def test_the_long_lived_process_has_no_certificate_library_and_no_child(port, tm
         assert "_ssl" in mapped
         assert "cryptography" not in mapped
         assert "_cffi" not in mapped
+        assert "_ctypes" not in mapped
         assert wait_until(lambda: not children(running.pid), "no child left")
 
 
@@ -71,6 +72,15 @@ def test_the_probe_loads_no_command_line_no_logger_no_event_loop():
     assert "Connection refused" in result.stderr
     assert not loaded & {"click", "loguru", "anyio", "asyncio", "cryptography", "subprocess", "json"}
     assert re.search(r"\bsslterm\.check\b", result.stdout)
+
+
+def test_a_worker_loads_the_relay_and_no_more():
+    code = "import sys, sslterm.worker; print(' '.join(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    loaded = {name.partition(".")[0] for name in result.stdout.split()}
+
+    assert not loaded & {"click", "loguru", "anyio", "asyncio", "cryptography", "subprocess", "ctypes"}
+    assert not re.search(r"\bsslterm\.(cli|serve|sidecar|endpoints|netns|workers)\b", result.stdout)
 
 
 def test_the_openssl_configuration_is_set_before_ssl_is_loaded():

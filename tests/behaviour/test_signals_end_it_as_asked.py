@@ -72,7 +72,7 @@ def test_the_request_under_way_is_finished_and_the_code_is_0(port, number):
 
         assert answer.endswith(b"done")
         assert running.ended() == 0
-        assert running.said("Stopped$")
+        assert running.said("Stopped; served 1 requests on [0-9]+ connections$")
         assert not running.said("unchanged|reloaded|unexpected")
 
 
@@ -137,4 +137,4 @@ def test_as_first_process_of_a_container_it_ends_too(port, number):
         os.kill(int(child), number)
 
         assert running.ended() == 0
-        assert running.said("Stopped$")
+        assert running.said("Stopped; served 0 requests on 0 connections$")

@@ -25,7 +25,12 @@ class Client(Peer):
     """One TLS connection. Inherited methods speak plaintext; `raw` is the socket below."""
 
     def __init__(
-        self, port: int, context: ssl.SSLContext | None = None, receive_buffer: int = 0, source: str = ""
+        self,
+        port: int,
+        context: ssl.SSLContext | None = None,
+        receive_buffer: int = 0,
+        session: ssl.SSLSession | None = None,
+        source: str = "",
     ) -> None:
         """`source`: the address to come from; any of 127.0.0.0/8 will do."""
         raw = socket.socket()
@@ -36,7 +41,9 @@ class Client(Peer):
         super().__init__(raw)
         raw.connect(("127.0.0.1", port))
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = (context or any_certificate()).wrap_bio(self._in, self._out, server_hostname="localhost")
+        self.tls = (context or any_certificate()).wrap_bio(
+            self._in, self._out, server_hostname="localhost", session=session
+        )
         try:
             self._until_done(self.tls.do_handshake)
         except BaseException:

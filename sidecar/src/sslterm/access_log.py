@@ -35,10 +35,10 @@ def _printable(target: str) -> str:
 
 
 class AccessLog:
-    """Collects lines and writes them to the file descriptor `fd`."""
+    """Collects lines and writes them to the file descriptor `fd`; `lock`: as `Output` has it."""
 
-    def __init__(self, fd: int, form: LogFormat) -> None:
-        self._output = Output(fd)
+    def __init__(self, fd: int, form: LogFormat, lock: int | None = None) -> None:
+        self._output = Output(fd, lock)
         self._json = form is LogFormat.JSON
         self._records: list[tuple[Record, str]] = []
         self._lines: list[str] = []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _SECTIONS: Final = {
-    "Where": ("frontend-addr", "backend-addr", "mode", "trusted-proxies"),
+    "Where": ("frontend-addr", "backend-addr", "mode", "trusted-proxies", "hand-over", "workers"),
     "Certificate": ("cert", "key", "tls-profile"),
     "Logs": ("log-level", "log-format", "access-log"),
 }

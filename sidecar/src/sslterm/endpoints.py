@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import resource
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from sslterm import netns
-from sslterm.relay.listener import bind
+from sslterm.relay.listener import bind, direct
 from sslterm.relay.policy import Backend
 from sslterm.settings import AUTO_PORTS, Address, Settings
 
@@ -33,6 +35,8 @@ _CONNECTION_MEMORY: Final = 200 * 1024
 """Bytes that one connection can hold, both of whose ends are slow."""
 _SPARE_MEMORY: Final = 40 * 1024 * 1024
 """Bytes that the process takes by itself."""
+_WORKER_MEMORY: Final = 24 * 1024 * 1024
+"""Bytes that each worker takes by itself, where there are several."""
 _LIMIT_FILES: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Of the control group that this process sees as its own; of versions 2 and 1."""
 
@@ -52,16 +56,36 @@ def open_frontend(settings: Settings) -> tuple[socket.socket, Address]:
     wanted = settings.frontend_addr
     if isinstance(wanted, Address):
         try:
-            return bind(wanted), wanted
+            return _listen(wanted, settings), wanted
         except OSError as error:
             raise _refused(f"frontend-addr={wanted}", [(wanted, error)]) from None
     refusals: list[tuple[Address, OSError]] = []
     for port in AUTO_PORTS:
         try:
-            return bind(Address("", port)), Address("", port)
+            return _listen(Address("", port), settings), Address("", port)
         except OSError as error:
             refusals.append((Address("", port), error))
     raise _refused("frontend-addr=auto", refusals)
+
+
+def try_frontend(settings: Settings) -> None:
+    """Raise `Unable` for a frontend address that could not be bound at this moment."""
+    wanted = settings.frontend_addr
+    if isinstance(wanted, Address):
+        try:
+            bind(wanted, shared=settings.hand_over, listening=False).close()
+        except OSError as error:
+            raise _refused(f"frontend-addr={wanted}", [(wanted, error)]) from None
+
+
+def _listen(address: Address, settings: Settings) -> socket.socket:
+    listener = bind(address, shared=settings.hand_over)
+    if settings.hand_over:
+        host, port = listener.getsockname()[:2]
+        own = netns.Listener(ipaddress.ip_address(host.partition("%")[0]), port, os.geteuid())
+        with suppress(OSError):  # without it the kernel shares the clients out, and the one before serves its share
+            direct(listener, max(netns.read_listeners().count(own) - 1, 0))
+    return listener
 
 
 def _refused(setting: str, refusals: list[tuple[Address, OSError]]) -> Unable:
@@ -138,7 +162,8 @@ async def _resolve(wanted: Address, own_port: int | None, report: Callable[[str,
 def fit_connections(settings: Settings, report: Callable[[str, str], None]) -> Settings:
     """`settings` with no more connections than this process may have memory and file descriptors for."""
     memory = _memory_limit()
-    possible = max((memory - _SPARE_MEMORY) // _CONNECTION_MEMORY, 1) if memory else settings.max_connections
+    spare = _SPARE_MEMORY + (_WORKER_MEMORY * settings.workers if settings.workers > 1 else 0)
+    possible = max((memory - spare) // _CONNECTION_MEMORY, 1) if memory else settings.max_connections
     if possible < settings.max_connections:
         report(
             "WARNING",

@@ -14,10 +14,16 @@ import threading
 
 
 class Output:
-    """Writes to the file descriptor `fd`, in order."""
+    """
+    Writes to the file descriptor `fd`, in order.
 
-    def __init__(self, fd: int) -> None:
+    `lock` is a file that is locked for each batch, where several processes write to the same `fd`: a pipe takes 4 KiB
+    in one piece, and of two longer batches it may take a bit of each in turn.
+    """
+
+    def __init__(self, fd: int, lock: int | None = None) -> None:
         self._fd = fd
+        self._lock = lock
         self._taken = 0
         self._done = 0  # the writer's
         self.failed = 0  # the writer's
@@ -44,13 +50,27 @@ class Output:
     def _write(self) -> None:
         while (batch := self._batches.get()) is not None:
             data, lines = batch
-            size = len(data)
             try:
-                while data:
-                    try:
-                        data = data[os.write(self._fd, data) :]
-                    except BlockingIOError:  # whoever started us shares a pipe with us that does not block
-                        select.select((), (self._fd,), ())
+                if self._lock is None:
+                    self._write_all(data)
+                else:
+                    self._write_alone(data, self._lock)
             except OSError:
                 self.failed += lines  # closed, or its disk is full: the traffic goes on
-            self._done += size
+            self._done += len(data)
+
+    def _write_all(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:  # whoever started us shares a pipe with us that does not block
+                select.select((), (self._fd,), ())
+
+    def _write_alone(self, data: bytes, lock: int) -> None:
+        import fcntl
+
+        fcntl.lockf(lock, fcntl.LOCK_EX)  # given back by the kernel, should this process die
+        try:
+            self._write_all(data)
+        finally:
+            fcntl.lockf(lock, fcntl.LOCK_UN)

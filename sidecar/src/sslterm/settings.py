@@ -147,6 +147,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _workers(text: str) -> int:
+    count = _count(text)
+    if count > 64:
+        raise ValueError(text)
+    return count
+
+
 def _networks(text: str) -> Networks:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
@@ -275,6 +282,11 @@ class Settings:
     access_log: bool = _setting(
         True, "on", "on or off", "A line on stdout for each request (http) or connection (tcp), at its end.", _switch,
     )  # fmt: skip
+    workers: int = _setting(
+        1, "1", "a whole number from 1 to 64",
+        "Processes that relay: about one for each core to be used. More than one are kept by one more process.",
+        _workers,
+    )  # fmt: skip
     max_connections: int = _setting(
         1024, "1024", "a whole number above zero",
         "Client connections at a time; for one more, the longest idle is closed. Each takes up to 200 KiB.", _count,
@@ -296,6 +308,12 @@ class Settings:
     )  # fmt: skip
     drain_timeout: float = _timeout(
         8.0, "8s", "For requests under way after SIGTERM; less than the 10 s that docker stop waits.",
+    )  # fmt: skip
+
+    hand_over: bool = _setting(
+        False, "off", "on or off",
+        "Share the port with another sslterm of the same user, so that a new one can take over without a lost request.",
+        _switch, label=None,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -325,6 +343,20 @@ class Settings:
                     values[spec.attribute] = spec.read(environ[variable], variable)
                     break
         return cls(**values)
+
+    def as_flags(self) -> list[str]:
+        """The command line that says the same."""
+        values = ((spec.name, getattr(self, spec.attribute)) for spec in specs())
+        return [f"--{name}={_written(value)}" for name, value in values if value is not None]
+
+
+def _written(value: object) -> str:
+    """`value` as a user would write it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:.9f}"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def specs() -> Iterator[Spec]:

@@ -23,13 +23,19 @@ from sslterm.certs.bundle import Rejected, Source
 from sslterm.certs.files import FilePair
 from sslterm.certs.selfsigned import SelfSigned
 from sslterm.certs.store import Identity, Store
-from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend
+from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend, try_frontend
 from sslterm.relay.loop import Relay
 from sslterm.relay.policy import Policy
-from sslterm.settings import Address, Mode, Settings
+from sslterm.relay.tally import Tally
+from sslterm.settings import Mode, Settings
 
 if TYPE_CHECKING:
+    import socket
+
+    from sslterm.certs.bundle import Bundle
     from sslterm.certs.maker import Maker
+    from sslterm.relay.policy import Backend
+    from sslterm.workers import Pool
 
 Report = Callable[[str, str], None]
 
@@ -54,13 +60,12 @@ def run(settings: Settings, maker: Maker, report: Report) -> int:
 
 class _Sidecar:
     def __init__(self, settings: Settings, maker: Maker, report: Report) -> None:
-        self._settings = settings
+        self._settings = settings = fit_connections(settings, report)
         self._maker = maker
         self._report = report
         self._source = self._choose_source()
         self._store = Store(settings.mode, settings.tls_profile)
-        self._relay = Relay()
-        self._access_log: AccessLog | None = None
+        self._relay = self._choose_relay()
         self._phase = _Phase.STARTING
         self._reload = anyio.Event()
 
@@ -72,24 +77,22 @@ class _Sidecar:
                 try:
                     await self._start()
                     tasks.start_soon(self._keep_certificate)
-                    await self._relay_all()
+                    await self._relay.run()
                 except Unable as error:
                     refusal = error
                 tasks.cancel_scope.cancel()
-        if self._access_log is not None:
-            self._access_log.close()
+        self._relay.close()
         if refusal is not None:
             self._report("ERROR", str(refusal))
             return refusal.code
         return self._farewell()
 
-    async def _relay_all(self) -> None:
-        """Run the relay on a thread until it is drained or stopped."""
-        try:
-            await anyio.to_thread.run_sync(self._relay.run, abandon_on_cancel=True)
-        except anyio.get_cancelled_exc_class():
-            self._relay.stop()  # another task failed: the process must not wait for this thread
-            raise
+    def _choose_relay(self) -> _OwnRelay | Pool:
+        if self._settings.workers == 1:
+            return _OwnRelay(self._settings, self._store, self._report)
+        from sslterm.workers import Pool
+
+        return Pool(self._settings, self._report)
 
     def _choose_source(self) -> Source:
         cert, key = self._settings.cert, self._settings.key
@@ -98,30 +101,21 @@ class _Sidecar:
         return FilePair(cert, key)
 
     async def _start(self) -> None:
-        settings = fit_connections(self._settings, self._report)
-        if isinstance(settings.frontend_addr, Address):
-            open_frontend(settings)[0].close()  # what cannot be bound is told now, not after the wait for a backend
-        await self._first_certificate()
+        settings = self._settings
+        try_frontend(settings)  # what cannot be bound is told now, not after the wait for a backend
+        identity = await self._first_certificate()
         address, backends = await find_backends(settings, self._report)
-        # Only now: until the backend is there, clients are refused as they would be without a sidecar; and `auto`
+        # Only then: until the backend is there, clients are refused as they would be without a sidecar; and `auto`
         # must not take a port that the target was about to open.
+        await self._relay.start(identity.bundle)
         listener, frontend = open_frontend(settings)
-        if settings.access_log:
-            self._access_log = AccessLog(_STANDARD_OUTPUT, settings.log_format)
-        policy = Policy(
-            settings=settings,
-            context=self._store.context,
-            backends=backends,
-            access_log=self._access_log,
-            report=self._report,
-        )
-        self._relay.add(listener, policy)
+        await self._relay.serve(listener, backends)
         self._phase = _Phase.SERVING
         what = "https" if settings.mode is Mode.HTTP else "tls"
         profile = settings.tls_profile
         self._report("INFO", f"Serving {what} on '{frontend}' for {address} ({profile} profile)")
 
-    async def _first_certificate(self) -> None:
+    async def _first_certificate(self) -> Identity:
         settings = self._settings
         if settings.cert is None:
             self._report("INFO", "No certificate given: making a self-signed one")
@@ -133,6 +127,7 @@ class _Sidecar:
             setting, code = ("cert", 2) if settings.cert else ("certificate", 1)
             raise Unable(f"{setting}: {error}", code) from None
         self._tell("Certificate:", identity)
+        return identity
 
     def _tell(self, what: str, identity: Identity) -> None:
         fault = self._store.fault(identity)
@@ -171,16 +166,77 @@ class _Sidecar:
         except Rejected as error:
             self._report("ERROR", f"Certificate not reloaded, the one before stays in force: {error}")
         else:
+            if identity is not before:
+                await self._relay.renew(identity.bundle)
             self._tell("Certificate unchanged:" if identity is before else "Certificate reloaded:", identity)
 
     def _farewell(self) -> int:
         if self._phase is _Phase.STARTING:
             return 0
+        served = self._relay.tally
         if self._relay.cut:
-            self._report("WARNING", f"Stopped; {self._relay.cut} connections were cut in the middle")
+            self._report("WARNING", f"Stopped; {self._relay.cut} connections were cut in the middle; {served}")
             return 1
-        self._report("INFO", "Stopped")
+        self._report("INFO", f"Stopped; {served}")
         return 0
+
+
+class _OwnRelay:
+    """The relay in this process, on a thread of its own: what `Pool` does with several, for one."""
+
+    def __init__(self, settings: Settings, store: Store, report: Report) -> None:
+        self._settings = settings
+        self._store = store
+        self._report = report
+        self._relay = Relay()
+        self._access_log: AccessLog | None = None
+        self.tally = Tally()
+
+    @property
+    def cut(self) -> int:
+        """Connections that were cut at the end."""
+        return self._relay.cut
+
+    async def start(self, bundle: Bundle) -> None:
+        """Nothing: it asks the store for each connection's certificate."""
+
+    async def renew(self, bundle: Bundle) -> None:
+        """Nothing, as above."""
+
+    async def serve(self, listener: socket.socket, backends: tuple[Backend, ...]) -> None:
+        """Accept at `listener`."""
+        if self._settings.access_log:
+            self._access_log = AccessLog(_STANDARD_OUTPUT, self._settings.log_format)
+        policy = Policy(
+            settings=self._settings,
+            context=self._store.context,
+            backends=backends,
+            access_log=self._access_log,
+            report=self._report,
+            tally=self.tally,
+        )
+        self._relay.add(listener, policy)
+
+    async def run(self) -> None:
+        """Relay until drained or stopped."""
+        try:
+            await anyio.to_thread.run_sync(self._relay.run, abandon_on_cancel=True)
+        except anyio.get_cancelled_exc_class():
+            self._relay.stop()  # another task failed: the process must not wait for this thread
+            raise
+
+    def drain(self, timeout: float) -> None:
+        """Accept who waits, finish what is under way, cut what is left after `timeout` seconds."""
+        self._relay.drain(timeout)
+
+    def stop(self) -> None:
+        """Cut everything, now."""
+        self._relay.stop()
+
+    def close(self) -> None:
+        """Write what is left of the log."""
+        if self._access_log is not None:
+            self._access_log.close()
 
 
 async def _first_of(*waits: Callable[[], Awaitable[object]]) -> None:

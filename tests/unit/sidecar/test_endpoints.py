@@ -61,7 +61,7 @@ def test_a_host_that_does_not_exist_is_bad_configuration():
 
 
 def binder(outcomes):
-    def bind(address):
+    def bind(address, **_):
         outcome = outcomes[address.port]
         if isinstance(outcome, int):
             raise OSError(outcome, "said the kernel")
@@ -212,6 +212,19 @@ def test_connections_are_lowered_to_what_the_hard_limit_allows(limits):
     assert fitted.max_connections == 2016
     assert limits == [4096, 4096]
     assert said == [("WARNING", "max-connections=9000: lowered to 2016, as many as 4096 file descriptors allow")]
+
+
+@pytest.mark.parametrize(("workers", "possible"), [(1, 450), (2, 204), (64, 1)])
+def test_workers_take_of_the_memory_that_connections_would_have(limits, monkeypatch, tmp_path, workers, possible):
+    limit = tmp_path / "memory.max"
+    limit.write_text(f"{128 * 1024**2}\n")
+    monkeypatch.setattr(endpoints, "_LIMIT_FILES", (limit,))
+    said = []
+    fitted = endpoints.fit_connections(Settings(workers=workers), lambda *line: said.append(line))
+
+    assert fitted.max_connections == possible
+    assert len(said) == 1
+    assert "memory limit of 128 MiB" in said[0][1]
 
 
 def test_an_unlimited_process_is_left_alone(limits):

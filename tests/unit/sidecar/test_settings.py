@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sslterm.arguments import as_flags
 from sslterm.settings import (
     AUTO,
     Address,
@@ -129,6 +130,41 @@ def test_values_have_their_types():
         access_log=False, max_head_size=16384, trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("::1")),
         backend_addr=AUTO, max_connections=5,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["0", "65", "two", "1.5", "-1"])
+def test_a_number_of_workers_that_cannot_be_is_refused(text):
+    with pytest.raises(SettingError, match="expected a whole number from 1 to 64"):
+        Settings.resolve({"workers": text}, {})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        Settings(
+            frontend_addr=AUTO,
+            backend_addr=Address("::1", 9),
+            mode=Mode.TCP,
+            cert=Path("/a b"),
+            key=Path("/c=d"),
+            trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")),
+            access_log=False,
+            log_format=LogFormat.JSON,
+            log_level="WARNING",
+            max_head_size=1234,
+            drain_timeout=0.25,
+            idle_timeout=31536000.0,
+            hand_over=True,
+            workers=64,
+        ),
+    ],
+)
+def test_settings_are_read_back_from_the_command_line_that_says_the_same(settings):
+    flags = as_flags(settings.as_flags())
+
+    assert flags is not None
+    assert Settings.resolve(flags, {}) == settings
 
 
 def test_a_backend_port_alone_is_on_loopback():

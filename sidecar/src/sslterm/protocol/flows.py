@@ -119,7 +119,7 @@ class Flow:
         self.client_lost(now, "timed out")
 
     def drain(self) -> None:
-        """Finish what is under way, begin nothing new."""
+        """Let the exchange that is under way, or else the next one, be the last."""
 
 
 class RawFlow(Flow):

@@ -171,6 +171,7 @@ _PLAIN: Final = int(Kind.PLAIN)
 _FORWARDED_FOR: Final = int(Kind.FORWARDED_FOR)
 _FORWARDED: Final = int(Kind.FORWARDED)
 _NONE: Final[list[bytes]] = []
+_NO_OPTIONS: Final[set[bytes]] = set()
 _OWN_OPTIONS: Final = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
 
 
@@ -198,7 +199,8 @@ class _Lines:
             elif trusted and kind == _FORWARDED:
                 self.forwarded.add(field_name(name))
                 keep(line)
-        self.connection = _tokens(self.all(Kind.CONNECTION))
+        connection = self.all(Kind.CONNECTION)
+        self.connection = _tokens(connection) if connection else _NO_OPTIONS
         if self.connection:
             # Less those that Connection nominates as concerning this connection only.
             hop = self.connection - _OWN_OPTIONS - SPECIAL.keys()
@@ -262,43 +264,45 @@ def _read_fields(block: bytes, minor: int, *, trusted: bool) -> Fields:
     if upgrade:
         out.append(b"Upgrade: " + b", ".join(offered))
     out.append(b"")
-    fields = Fields(
+    te = lines.all(Kind.TE)
+    trailers = minor == 1 and bool(te) and b"trailers" in _tokens(te)
+    persists = _persists(minor, lines.connection)
+    port = _port(host)
+    return Fields(
         length=length or 0,
-        persists=_persists(minor, lines.connection),
+        persists=persists,
         upgrade=upgrade,
-        trailers=minor == 1 and b"trailers" in _tokens(lines.all(Kind.TE)),
+        trailers=trailers,
         host=host,
-        port=_port(host),
+        port=port,
         forwarded_for=b", ".join(lines.all(Kind.FORWARDED_FOR)),
         forwarded=frozenset(lines.forwarded),
         lines=b"\r\n".join(out),
-        about=b"",
+        about=_forwarded(host, port, lines.forwarded)
+        + _connection(minor, persists=persists, upgrade=upgrade, trailers=trailers),
     )
-    return fields._replace(about=_about(fields, minor))
 
 
-def _about(fields: Fields, minor: int) -> bytes:
-    said = fields.forwarded
-    lines = []
-    if b"x-forwarded-proto" not in said:
-        lines.append(b"X-Forwarded-Proto: https\r\n")
-    if b"x-forwarded-host" not in said and fields.host:
-        lines.append(b"X-Forwarded-Host: %b\r\n" % fields.host)
-    if b"x-forwarded-port" not in said:
-        lines.append(b"X-Forwarded-Port: %b\r\n" % fields.port)
+def _connection(minor: int, *, persists: bool, upgrade: bool, trailers: bool) -> bytes:
+    """What the connection to the backend says of itself."""
     options = []
-    if fields.upgrade:
+    if upgrade:
         options.append(b"Upgrade")
-    elif not fields.persists:
+    elif not persists:
         options.append(b"close")
     elif not minor:
         options.append(b"keep-alive")
-    if fields.trailers:
-        lines.append(b"TE: trailers\r\n")
-        options.append(b"TE")  # one goes with the other (RFC 9110, section 10.1.4)
-    if options:
-        lines.append(b"Connection: %b\r\n" % b", ".join(options))
-    return b"".join(lines)
+    if not trailers:
+        return b"Connection: %b\r\n" % options[0] if options else b""
+    # One goes with the other (RFC 9110, section 10.1.4).
+    return b"TE: trailers\r\nConnection: %b\r\n" % b", ".join((*options, b"TE"))
+
+
+def _forwarded(host: bytes, port: bytes, said: frozenset[bytes] | set[bytes]) -> bytes:
+    """What is said of how the client called, but for what a trusted peer has `said`."""
+    proto = b"" if b"x-forwarded-proto" in said else b"X-Forwarded-Proto: https\r\n"
+    called = b"" if b"x-forwarded-host" in said or not host else b"X-Forwarded-Host: %b\r\n" % host
+    return proto + called + (b"" if b"x-forwarded-port" in said else b"X-Forwarded-Port: %b\r\n" % port)
 
 
 def _at_host(fields: Fields, host: bytes, minor: int) -> Fields:
@@ -306,8 +310,11 @@ def _at_host(fields: Fields, host: bytes, minor: int) -> Fields:
     lines = fields.lines
     if lines.startswith(b"Host: "):
         lines = lines[lines.index(b"\r\n") + 2 :]
-    there = fields._replace(host=host, port=_port(host), lines=b"Host: %b\r\n%b" % (host, lines))
-    return there._replace(about=_about(there, minor))
+    port = _port(host)
+    about = _forwarded(host, port, fields.forwarded) + _connection(
+        minor, persists=fields.persists, upgrade=fields.upgrade, trailers=fields.trailers
+    )
+    return fields._replace(host=host, port=port, lines=b"Host: %b\r\n%b" % (host, lines), about=about)
 
 
 def read_request(head: bytes, *, trusted: bool) -> Request:
@@ -320,6 +327,7 @@ def read_request(head: bytes, *, trusted: bool) -> Request:
     line, block = head[:begin], head[begin:]
     found = _REQUEST_LINE.fullmatch(line)
     if found is None:
+        split_lines(head[:-2])  # a bare LF further down is told first, as it is where the head comes in pieces
         if _OTHER_VERSION.fullmatch(line):
             raise ProtocolError(505, "a version other than HTTP/1.0 and HTTP/1.1")
         raise ProtocolError(400, "a request line that is none")

@@ -434,7 +434,6 @@ class HttpFlow(Flow):
             self._answer(now, status, fault)
 
     def drain(self) -> None:
+        # A client that waits may be sending its next request just now: that one is answered, too. So is the one after
+        # a response whose head is gone without a word of the end.
         self._draining = True
-        self._persists = False
-        if self.idle:
-            self.over = self.todo = True

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sslterm.protocol.flows import Flow, RawFlow, Waiting
 from sslterm.protocol.http_flow import HttpFlow
 from sslterm.protocol.tls import PlainHttpError, TlsError, TlsSession, TlsTruncatedError
+from sslterm.relay.tally import REFUSED, REQUESTS
 from sslterm.relay.upstream import RESET, Upstream
 from sslterm.settings import CHECK_ALPN, Mode
 
@@ -40,8 +41,11 @@ _LINGER: Final = 5.0
 Seconds for a client to close after us. Closing with unread bytes sends RST, which can destroy the end of the response
 in the client's buffers (RFC 9112, section 9.6).
 """
-_GRACE: Final = 1.0
-"""Seconds that a drain leaves to a handshake, or to a client to close after us: silent sockets do not delay the end."""
+GRACE: Final = 1.0
+"""
+Seconds that a drain leaves to what is half-way: a request on its way to us, a handshake, a client that closes after us.
+That is five round trips to the far side of the world; silent sockets do not delay the end for longer.
+"""
 _MOST_CONTROL: Final = 65536
 """
 Bytes of TLS that may come in a row without content. A KeyUpdate costs us 15 µs and an answer (RFC 8446, section 4.6.3),
@@ -114,14 +118,16 @@ class Connection:
         return not self._closing and self._flow is not None and not self._flow.idle
 
     def drain(self) -> None:
-        """Finish what is under way and begin nothing new."""
+        """Finish what is under way; what waits gets a moment more, for a request may be on its way."""
         try:
             if self._flow is not None and not self._closing:
                 self._flow.drain()
-                self._settle()
-            elif not self._to_client:
-                self._deadline = min(self._deadline, self._relay.now + _GRACE)
-                self._arm()
+                if not self._flow.idle:
+                    return
+            elif self._to_client:
+                return
+            self._deadline = min(self._deadline, self._relay.now + self.listener.grace)
+            self._arm()
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._defect(error)
 
@@ -278,6 +284,7 @@ class Connection:
 
     def _refuse(self, reason: str) -> None:
         """The handshake failed: the alert, if there is one, is on its way out."""
+        self.listener.tally[REFUSED] += 1
         # One subject for all addresses: a scanner must not fill the list of what was said.
         self.listener.complain("INFO", f"TLS handshake with {self._peer} failed: {reason}", about=reason)
         self._closing = True
@@ -451,6 +458,7 @@ class Connection:
             for record in flow.records:
                 self._log.add(record, self._name)
             self._relay.unlogged = True
+        self.listener.tally[REQUESTS] += len(flow.records)
         flow.records.clear()
 
     def _watch(self) -> None:
@@ -471,7 +479,7 @@ class Connection:
         flow = self._flow
         limits = self.listener.limits
         if self._closing and not self._to_client:
-            kind, limit = _CLOSE, _GRACE if self._relay.draining else _LINGER
+            kind, limit = _CLOSE, GRACE if self._relay.draining else _LINGER
         elif self._closing:
             kind, limit = _CLIENT_READS, self._policy.settings.stall_timeout
         elif flow is None:

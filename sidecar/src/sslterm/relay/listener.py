@@ -3,17 +3,26 @@ Listening sockets: bind, accept, and when not to accept.
 
 At `max_connections`, and when the process or the machine has no file descriptor left, accepting pauses and new clients
 wait in the kernel's queue: the connections that are there keep working, and the loop does not spin.
+
+A socket that listens has clients of whom we do not know yet: in its queue those whose TCP handshake is done, and before
+it those who are in the middle of one. Closing it resets them all. So in the end the queue is emptied first; and where
+another process takes over the port, by `direct` nothing new comes to the old one's socket, which then stays open until
+the handshakes that had begun there are through.
 """
 
 from __future__ import annotations
 
 import errno
+import select
 import socket
+import struct
+from array import array
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from sslterm.protocol.flows import Waiting
-from sslterm.relay.connection import Connection
+from sslterm.relay.connection import GRACE, Connection
+from sslterm.relay.tally import ACCEPTED, OPEN
 from sslterm.settings import Address
 
 if TYPE_CHECKING:
@@ -35,11 +44,18 @@ _SILENCE: Final = 10.0
 _SUBJECTS: Final = 32
 _LOOK_AGAIN: Final = 0.25
 """Seconds: one of the connections may be idle by then."""
+_ATTACH_REUSEPORT_CBPF: Final = 51
+"""SO_ATTACH_REUSEPORT_CBPF (asm-generic/socket.h), for which `socket` has no name."""
+_RETURN: Final = 0x06
+"""BPF_RET | BPF_K (linux/bpf_common.h): the filter's answer is the number beside it."""
 
 
-def bind(address: Address) -> socket.socket:
+def bind(address: Address, *, shared: bool = False, listening: bool = True) -> socket.socket:
     """
     A listening socket, not blocking; an empty host is every interface, of IPv6 and IPv4 where there are both.
+
+    `shared`: other processes of this user that do the same may have the port, too. `listening` is False for a look at
+    whether the address can be had: nobody connects to that.
 
     Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EACCES; socket.gaierror for a host that does not resolve.
     """
@@ -54,12 +70,14 @@ def bind(address: Address) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Without it a restart has to wait until the connections of the process before have left TIME_WAIT.
-        # SO_REUSEPORT is not set: a process of the same user could take a share of the connections.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:  # else not: any process of the same user could take a share of the connections
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(address.host)))
         listener.bind(sockaddr)
-        listener.listen(_BACKLOG)
+        if listening:
+            listener.listen(_BACKLOG)
         listener.setblocking(False)
     except OSError:
         listener.close()
@@ -67,17 +85,32 @@ def bind(address: Address) -> socket.socket:
     return listener
 
 
+def direct(listener: socket.socket, place: int) -> None:
+    """
+    Have the kernel give all new connections to the socket at `place` among those that share the address of `listener`.
+
+    The newest comes last. When one closes, the last takes its place; a place that nobody has is no error: then the
+    kernel shares the connections out. Raises OSError where the kernel cannot do it.
+    """
+    program = array("B", struct.pack("=HBBI", _RETURN, 0, 0, place))  # struct sock_filter: code, jt, jf, k
+    listener.setsockopt(socket.SOL_SOCKET, _ATTACH_REUSEPORT_CBPF, struct.pack("@HP", 1, program.buffer_info()[0]))
+
+
 class Listener:
     """One bound socket in the relay's epoll set."""
 
-    __slots__ = ("_complained", "_pause", "_paused", "count", "limits", "policy", "relay", "socket")
+    __slots__ = (
+        "_complained", "_leaving", "_mask", "_pause", "_paused", "grace", "limits", "policy", "relay", "socket",
+        "tally",
+    )  # fmt: skip
 
     def __init__(self, relay: Relay, listener: socket.socket, policy: Policy) -> None:
         self.relay = relay
         self.socket = listener
         self.policy = policy
-        self.count = 0
-        """Connections that came from here and are not closed."""
+        self.tally = policy.tally.mine
+        # Of the processes that wait for the same socket, the kernel is to wake one for each client.
+        self._mask: int = select.EPOLLIN | (select.EPOLLEXCLUSIVE if policy.tally.shared else 0)
         limits = policy.settings
         self.limits: dict[int, float] = {
             Waiting.NEXT_REQUEST: limits.keepalive_timeout,
@@ -88,24 +121,41 @@ class Listener:
             Waiting.TUNNEL: limits.idle_timeout,
         }
         """Seconds that a connection may wait, by what its flow waits for."""
+        self.grace = GRACE
+        """Seconds that a drain leaves to what is half-way."""
         self._pause = 0.0
         self._paused = False
+        self._leaving = False
         self._complained: dict[str, float] = {}
-        relay.register(listener.fileno(), self.on_ready)
+        relay.register(listener.fileno(), self.on_ready, self._mask)
 
     def on_ready(self, _mask: int) -> None:
+        before = self.tally[ACCEPTED]
+        self.accept()
+        if self.policy.tally.shared and self.tally[ACCEPTED] > before and not (self._paused or self.closed):
+            # The kernel wakes whoever has waited for longest: this process goes to the end of the queue.
+            self.relay.unregister(self.socket.fileno())
+            self.relay.register(self.socket.fileno(), self.on_ready, self._mask)
+
+    def accept(self) -> None:
+        """Accept some of those who wait."""
         for turn in range(_PER_TURN):
-            if turn and self.count >= self.policy.settings.max_connections:
+            full = self._full
+            if turn and full:
                 return  # somebody has to make room, but only if there is one more: epoll says so again
-            if self.count >= self.policy.settings.max_connections and not self._make_room():
+            if full and not self._make_room():
                 self._pause = 0.0
                 self._stop_accepting()
-                self.complain("WARNING", f"max-connections={self.count} reached: new clients wait")
+                most = self.policy.settings.max_connections
+                self.complain("WARNING", f"max-connections={most} reached: new clients wait")
+                self.policy.full()
                 self.relay.call_at(self.relay.now + _LOOK_AGAIN, self._try_again)
                 return
             try:
                 client, peer = self.socket.accept()
             except BlockingIOError:
+                if self._leaving:
+                    self.close()
                 return
             except OSError as error:
                 if error.errno in _GONE:
@@ -118,21 +168,33 @@ class Listener:
             self._pause = 0.0
             self._welcome(client, peer)
 
+    def make_room(self) -> None:
+        """Another process has a client waiting, and no room: accept it here, if there is some or can be."""
+        if not self.closed and (not self._full or self._make_room()):
+            self.accept()
+
+    @property
+    def _full(self) -> bool:
+        return self.policy.tally.total(OPEN) >= self.policy.settings.max_connections
+
     def _make_room(self) -> bool:
         """Close the connection that has been idle for longest: one client must not keep all others out by waiting."""
         mine = (each for each in self.relay.connections if each.listener is self)
-        oldest = min(mine, key=lambda each: each.idle_until)
-        if oldest.idle_until == inf:
+        oldest = min(mine, key=lambda each: each.idle_until, default=None)
+        if oldest is None or oldest.idle_until == inf:
             return False
         oldest.evict()
         return True
 
     def _welcome(self, client: socket.socket, peer: tuple[Any, ...]) -> None:
-        self.count += 1
+        self.tally[ACCEPTED] += 1
+        self.tally[OPEN] += 1
         try:
-            Connection(self, client, peer)
+            connection = Connection(self, client, peer)
+            if self.relay.draining:
+                connection.drain()
         except Exception as error:  # noqa: BLE001 - whatever it is: it must not cost the others their relay
-            self.count -= 1
+            self.tally[OPEN] -= 1
             client.close()
             self.complain("ERROR", f"cannot serve a connection: {error!r}")
 
@@ -155,18 +217,45 @@ class Listener:
             self.relay.unregister(self.socket.fileno())
 
     def _try_again(self) -> None:
-        if self._paused and self.socket.fileno() >= 0:
+        if self._paused and not self.closed:
             self._paused = False
-            self.relay.register(self.socket.fileno(), self.on_ready)
+            self.relay.register(self.socket.fileno(), self.on_ready, self._mask)
+            if self._leaving:
+                self._leave()
 
     def released(self) -> None:
         """One of its connections is closed."""
-        self.count -= 1
+        self.tally[OPEN] -= 1
         if not self._pause:  # else a timer is running
             self._try_again()
 
+    def drain(self, timeout: float) -> None:
+        """Serve who is in the queue already, then listen no more; `timeout` is when the whole drain ends."""
+        self.grace = min(GRACE, timeout)
+        self.limits[Waiting.NEXT_REQUEST] = min(self.limits[Waiting.NEXT_REQUEST], self.grace)
+        if self.policy.settings.hand_over:
+            self.relay.call_at(self.relay.now + self.grace, self._leave)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Empty the queue and close, unless there is no room: then whoever makes some calls this again."""
+        self._leaving = True
+        for _ in range(_BACKLOG // _PER_TURN + 1):  # more cannot have waited
+            if self._paused or self.closed:
+                return
+            self.accept()
+        if not self._paused:
+            self.close()
+
     def close(self) -> None:
         """Listen no more."""
-        if self.socket.fileno() >= 0:
+        if not self.closed:
             self._stop_accepting()
             self.socket.close()
+            self.relay.end_if_drained()
+
+    @property
+    def closed(self) -> bool:
+        """It listens no more."""
+        return self.socket.fileno() < 0

@@ -72,7 +72,7 @@ class Relay:
         self._listeners: list[Listener] = []
         self._running = True
         self.draining = False
-        """No connection begins anything new."""
+        """What is under way, and one request more for those who wait, is all that connections will do."""
         self._logged = 0.0
         self.connections: set[Connection] = set()
         self.ciphertext = memoryview(bytearray(BUFFER))
@@ -94,12 +94,16 @@ class Relay:
         self._call(lambda: self._listeners.append(Listener(self, listener, policy)))
 
     def drain(self, timeout: float) -> None:
-        """Accept no more, finish what is under way, cut what is left after `timeout` seconds. Any thread."""
+        """Accept who waits, finish what is under way, cut what is left after `timeout` seconds. Any thread."""
         self._call(lambda: self._drain(timeout))
 
     def stop(self) -> None:
         """Cut everything, now. Any thread."""
         self._call(self._stop)
+
+    def make_room(self) -> None:
+        """Accept who waits, and close what is idle for that. Any thread."""
+        self._call(self._make_room)
 
     def _call(self, what: Callable[[], None]) -> None:
         self._calls.append(what)
@@ -200,7 +204,12 @@ class Relay:
         if self._most >= _CROWD and count <= self._most // 2:
             self._most = 0
             self.call_at(self.now + _CROWD_GOES, heap.give_back)
-        if self.draining and not self.connections:
+        if self.draining:
+            self.end_if_drained()
+
+    def end_if_drained(self) -> None:
+        """A drain ends when there is nobody to serve, and nobody can come."""
+        if self.draining and not self.connections and all(listener.closed for listener in self._listeners):
             self._running = False
 
     def _drain(self, timeout: float) -> None:
@@ -208,13 +217,15 @@ class Relay:
             return
         self.draining = True
         for listener in self._listeners:
-            listener.close()
+            listener.drain(timeout)
         for connection in list(self.connections):
             connection.drain()
-        if self.connections:
-            self.call_at(self.now + timeout, self._stop)
-        else:
-            self._running = False
+        self.call_at(self.now + timeout, self._stop)
+        self.end_if_drained()
+
+    def _make_room(self) -> None:
+        for listener in self._listeners:
+            listener.make_room()
 
     def _stop(self) -> None:
         self._running = False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sslterm.access_log import AccessLog
+from sslterm.relay.tally import Tally
 from sslterm.settings import Settings
 
 
@@ -30,3 +31,6 @@ class Policy:
     access_log: AccessLog | None
     report: Callable[[str, str], None]
     """Takes a level and a line for the sidecar's own log; called on the relay's thread."""
+    tally: Tally = field(default_factory=Tally)
+    full: Callable[[], None] = lambda: None
+    """Called when a client has to wait because there are too many connections, and none here can make room."""

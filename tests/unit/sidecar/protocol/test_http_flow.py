@@ -573,6 +573,9 @@ def test_the_answer_to_head_has_no_body_even_if_it_is_ours():
 # Draining.
 
 
+CLOSE_AFTER_OK = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+
 def test_a_drain_finishes_the_request_under_way_and_says_close():
     wire = Wire().client(GET + GET).tell("drain").backend(OK)
 
@@ -581,15 +584,34 @@ def test_a_drain_finishes_the_request_under_way_and_says_close():
     assert wire.state == "over"
 
 
-def test_a_drain_closes_what_is_idle():
-    assert Wire().tell("drain").state == "over"
-    assert Wire().client(GET).backend(OK).tell("drain").state == "over"
+@pytest.mark.parametrize("before", [b"", OK])
+def test_a_drain_answers_one_more_request_of_a_client_that_waits(before):
+    wire = Wire()
+    if before:
+        wire.client(GET).backend(OK)
+    wire.tell("drain")
+    assert wire.state == "open"
+    assert wire.flow.idle
+    wire.client(GET).backend(OK)
+
+    assert wire.to_client == before + CLOSE_AFTER_OK
+    assert wire.state == "over"
 
 
-def test_a_drain_finishes_a_response_whose_head_is_gone():
-    wire = Wire().client(GET).backend(OK[:-1]).tell("drain").backend(OK[-1:])
+def test_a_drain_closes_a_client_that_asks_nothing_more():
+    assert Wire().tell("drain").tell("client_late").state == "over"
 
+
+@pytest.mark.parametrize("sent_ahead", [True, False])
+def test_a_client_who_was_not_told_of_a_drain_in_one_response_is_told_in_the_next(sent_ahead):
+    wire = Wire().client(GET + GET if sent_ahead else GET).backend(OK[:-1]).tell("drain").backend(OK[-1:])
     assert wire.to_client == OK
+    assert wire.state == "open"
+    if not sent_ahead:
+        wire.client(GET)
+    wire.backend(OK)
+
+    assert wire.to_client == OK + CLOSE_AFTER_OK
     assert wire.state == "over"
 
 

@@ -1,0 +1,144 @@
+"""
+A worker: a process that relays, and does nothing else.
+
+Started by `workers.py`, never imported. It has no event loop but the relay's own, in which the socket to the first
+process is one more to wait for: orders come in on it, and the sidecar's log lines and what has to be acknowledged go
+out, a line of JSON each. Its end is the end of the first process, however that came about, and then of this one, too.
+
+Signals are the first process's business: a terminal sends them to both.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import signal
+import socket
+import ssl
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from sslterm.access_log import AccessLog
+from sslterm.arguments import as_flags
+from sslterm.certs import tickets
+from sslterm.certs.bundle import Bundle, Rejected
+from sslterm.certs.context import build
+from sslterm.relay.loop import Relay
+from sslterm.relay.policy import Backend, Policy
+from sslterm.relay.tally import Tally
+from sslterm.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_STANDARD_OUTPUT: Final = 1
+_CHUNK: Final = 65536
+
+
+def main(argv: Sequence[str]) -> int:
+    """Relay as the first process says, until it says stop or is gone; the exit code."""
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    control, memory, row = map(int, argv[:3])
+    settings = Settings.resolve(as_flags(argv[3:]) or {}, {})
+    with socket.socket(fileno=control) as channel:
+        _Worker(channel, settings, memory, row).live()
+    return 0
+
+
+class _Worker:
+    def __init__(self, channel: socket.socket, settings: Settings, memory: int, row: int) -> None:
+        self._channel = channel
+        self._settings = settings
+        self._tally = Tally(memoryview(mmap.mmap(memory, 0)), row)
+        self._context: ssl.SSLContext | None = None
+        self._received = b""
+        self._descriptors: list[int] = []
+        # The shared memory is a file, so it can be locked: one worker at a time writes its lines.
+        self._access_log: AccessLog | None = None
+        if settings.access_log:
+            self._access_log = AccessLog(_STANDARD_OUTPUT, settings.log_format, lock=memory)
+        self._relay = Relay()
+        self._relay.register(channel.fileno(), self._on_order)
+
+    def live(self) -> None:
+        """Until told to go."""
+        try:
+            self._relay.run()
+        finally:
+            if self._access_log is not None:
+                self._access_log.close()
+            self._tell({"cut": self._relay.cut})
+
+    def _tell(self, what: dict[str, Any]) -> None:
+        with suppress(OSError):  # nobody is there any more, or nobody listens for now: traffic is what matters
+            self._channel.sendmsg([json.dumps(what).encode() + b"\n"], (), socket.MSG_DONTWAIT)
+
+    def _report(self, level: str, text: str) -> None:
+        self._tell({"say": [level, text]})
+
+    def _on_order(self, _mask: int) -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._channel, _CHUNK, 1)
+        except ConnectionError:
+            data, descriptors = b"", []
+        self._descriptors += descriptors
+        if not data:
+            self._relay.unregister(self._channel.fileno())
+            self._relay.stop()
+            return
+        *lines, self._received = (self._received + data).split(b"\n")
+        for line in lines:
+            order = json.loads(line)
+            getattr(self, f"_do_{order.pop('do')}")(**order)
+
+    # The orders.
+
+    def _do_take(self, number: int, keys: str, bundle: dict[str, str]) -> None:
+        """Serve this certificate from now on; the first process has proved it."""
+        chain, key = (bundle[name].encode("latin-1") for name in ("chain", "key"))
+        try:
+            context = build(
+                Bundle(chain, key, bundle["source"], bundle["key_source"]),
+                self._settings.mode,
+                self._settings.tls_profile,
+            )
+        except Rejected as error:
+            self._report("ERROR", f"a worker cannot serve the certificate: {error}")
+        else:
+            if not tickets.share(context, bytes.fromhex(keys)):
+                self._report("WARNING", "workers cannot share session tickets here: some clients will not resume")
+            self._context = context
+        self._tell({"took": number})
+
+    def _do_serve(self, backends: list[tuple[int, list[Any]]]) -> None:
+        """Accept at the listener that came with this order."""
+        policy = Policy(
+            settings=self._settings,
+            context=self._current_context,
+            backends=tuple(Backend(family, tuple(address)) for family, address in backends),
+            access_log=self._access_log,
+            report=self._report,
+            tally=self._tally,
+            full=lambda: self._tell({"full": True}),
+        )
+        self._relay.add(socket.socket(fileno=self._descriptors.pop()), policy)
+
+    def _current_context(self) -> ssl.SSLContext:
+        if self._context is None:
+            raise RuntimeError("no certificate was put into force yet")
+        return self._context
+
+    def _do_make_room(self) -> None:
+        self._relay.make_room()
+
+    def _do_drain(self, timeout: float) -> None:
+        self._relay.drain(timeout)
+
+    def _do_stop(self) -> None:
+        self._relay.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
