@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 
 from lab.backend import backend, echo_requests
 from lab.client import Client, at_rest, get, open_files, post, relay
+from lab.sidecar import wait_until
+from sslterm.relay.listener import bind
+from sslterm.settings import Address
 
 
 def test_the_longest_idle_makes_room():
@@ -61,3 +65,41 @@ def test_silent_clients_do_not_hold_their_places_for_ever():
             assert client.ask(get())[0] == 200
         for each in silent:
             each.close()
+
+
+def test_clients_that_trickle_a_body_do_not_keep_others_out():
+    """Each byte begins the time limit of a body anew: only where others wait is that too slow."""
+    with (
+        backend(echo_requests) as server,
+        relay(server, "--max-connections=3", "--stall-timeout=1s") as running,
+    ):
+        slow = [Client(running.port) for _ in range(3)]
+        for each in slow:
+            each.send(post(b"x" * 100_000)[:200])
+        over = threading.Event()
+
+        def trickle(client):
+            with suppress(OSError):
+                while not over.wait(0.1):
+                    client.send(b"x")
+
+        writers = [threading.Thread(target=trickle, args=(each,)) for each in slow]
+        for each in writers:
+            each.start()
+        with Client(running.port) as client:
+            assert client.ask(get())[0] == 200
+        over.set()
+        for each in writers:
+            each.join(30)
+        wait_until(lambda: [line for line in running.access if "too slow" in line], "the line of the one that was cut")
+        for each in slow:
+            each.raw.close()
+
+
+def test_accepted_sockets_keep_alive_and_send_at_once():
+    """They take it over from the listening socket."""
+    with bind(Address("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        listener.setblocking(True)
+        with listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

@@ -27,11 +27,12 @@ def main(flags: Mapping[str, str]) -> int:
         return 2
     # The child that makes a certificate needs about 0.1 s, and so do the imports below: they run side by side.
     with Maker.ahead(wanted=settings.cert is None) as maker:
-        from sslterm import log, sidecar
+        from sslterm import sidecar
+        from sslterm.log import Log
 
-        report = log.configure(settings.log_level, settings.log_format)
+        log = Log(settings.log_level, settings.log_format)
         try:
-            return sidecar.run(settings, maker, report)
+            return sidecar.run(settings, maker, log.report)
         except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, it ends here, and is told
             log.report_crash(error)
             return 1

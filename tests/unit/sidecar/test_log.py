@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pytest
-from loguru import logger
 
-from sslterm import log
+from sslterm.log import Log
 from sslterm.settings import LogFormat
 
 
-@pytest.fixture(autouse=True)
-def _loguru_as_it_was():
-    yield
-    logger.remove()
-
-
-def read(capfd):
+def said_by(log, capfd):
     """All that was said."""
     log.close()
-    return capfd.readouterr()
+    return capfd.readouterr().err
 
 
 def test_text_is_time_level_message(capfd):
-    report = log.configure("INFO", LogFormat.TEXT)
-    report("INFO", "a {b} <c> %d")
-    report("WARNING", "w")
-    said = re.sub(r"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "T", read(capfd).err)
+    log = Log("INFO", LogFormat.TEXT)
+    log.report("INFO", "a {b} <c> %d")
+    log.report("WARNING", "w")
+    said = re.sub(r"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "T", said_by(log, capfd))
 
     assert said == "T INFO  a {b} <c> %d\nT WARN  w\n"
 
 
 def test_json_has_stable_names(capfd):
-    report = log.configure("DEBUG", LogFormat.JSON)
-    report("ERROR", 'quote " and\nbreak')
-    line = read(capfd).err
+    log = Log("DEBUG", LogFormat.JSON)
+    log.report("ERROR", 'quote " and\nbreak')
+    line = said_by(log, capfd)
     record = json.loads(line)
 
     assert line.count("\n") == 1
@@ -45,22 +39,22 @@ def test_json_has_stable_names(capfd):
 
 
 def test_below_the_level_nothing_is_said(capfd):
-    report = log.configure("ERROR", LogFormat.TEXT)
-    report("WARNING", "no")
+    log = Log("ERROR", LogFormat.TEXT)
+    log.report("WARNING", "no")
 
-    assert read(capfd).err == ""
+    assert said_by(log, capfd) == ""
 
 
 def test_a_message_cannot_forge_a_line_or_colour_a_terminal(capfd):
-    report = log.configure("INFO", LogFormat.TEXT)
-    report("INFO", "a\nb\x1b[31mc\u2028d\udc80é")
+    log = Log("INFO", LogFormat.TEXT)
+    log.report("INFO", "a\nb\x1b[31mc\u2028d\udc80é")
 
-    assert read(capfd).err.split("INFO  ")[1] == "a\\nb\\x1b[31mc\\u2028d\\udc80é\n"
+    assert said_by(log, capfd).split("INFO  ")[1] == "a\\nb\\x1b[31mc\\u2028d\\udc80é\n"
 
 
 @pytest.mark.parametrize("form", LogFormat)
 def test_a_crash_shows_where_but_no_values(form, capfd):
-    log.configure("INFO", form)
+    log = Log("INFO", form)
 
     def fail(secret):
         raise KeyError("what")
@@ -69,7 +63,7 @@ def test_a_crash_shows_where_but_no_values(form, capfd):
         fail("hunter2")
     except KeyError as error:
         log.report_crash(error)
-    said = read(capfd).err
+    said = said_by(log, capfd)
 
     assert "unexpected KeyError: 'what'" in said
     assert "in fail" in said
@@ -77,18 +71,17 @@ def test_a_crash_shows_where_but_no_values(form, capfd):
 
 
 def test_a_crash_in_a_task_is_told_as_what_it_was(capfd):
-    log.configure("INFO", LogFormat.JSON)
+    log = Log("INFO", LogFormat.JSON)
     log.report_crash(ExceptionGroup("tasks", [ExceptionGroup("inner", [KeyError("what")])]))
 
-    assert json.loads(read(capfd).err)["message"] == "unexpected KeyError: 'what'"
+    assert json.loads(said_by(log, capfd))["message"] == "unexpected KeyError: 'what'"
 
 
 def test_a_closed_stderr_ends_nothing(monkeypatch):
-    report = log.configure("INFO", LogFormat.TEXT)
-
-    class Broken:
-        def write(self, data):
-            raise BrokenPipeError
-
-    monkeypatch.setattr("sys.stderr", type("E", (), {"buffer": Broken()})())
-    report("INFO", "nobody reads this")
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr("sslterm.log._STANDARD_ERROR", writer)
+    log = Log("INFO", LogFormat.TEXT)
+    log.report("INFO", "nobody reads this")
+    log.close()
+    os.close(writer)

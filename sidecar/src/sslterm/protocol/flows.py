@@ -9,6 +9,7 @@ or logs by itself. The other flow, HTTP/1.1, is in `http_flow`.
 from __future__ import annotations
 
 import enum
+from math import inf
 from typing import NamedTuple
 
 
@@ -81,6 +82,10 @@ class Flow:
     def idle(self) -> bool:
         """Nothing is under way: the connection may be closed without anybody missing anything."""
         return False
+
+    def pace(self, now: float) -> tuple[float, float]:
+        """For how many seconds the exchange under way goes on, and how many bytes of bodies moved in each of them."""
+        return 0.0, inf
 
     def from_client(self, data: memoryview, now: float) -> bytes | memoryview:
         """Plaintext of the client -> bytes for the backend."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
+from math import inf
 from typing import Final
 
 from sslterm.protocol.chunked import ChunkedBody
@@ -81,6 +82,10 @@ class HttpFlow(Flow):
         self._persists = True
         self._status = self._received = self._sent = 0
         self._request_left = self._response_left = 0
+
+    def pace(self, now: float) -> tuple[float, float]:
+        age = now - self._started
+        return (age, (self._received + self._sent) / age) if age > 0 else (0.0, inf)
 
     # What the client sends.
 

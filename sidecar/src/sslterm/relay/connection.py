@@ -105,8 +105,6 @@ class Connection:
         self._client_mask = _IN
         self._kind = _HANDSHAKE
         client.setblocking(False)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # notices clients that vanish from tunnels
         relay.register(self._fd, self._on_client)
         relay.connections.add(self)
         self._deadline = relay.now + listener.policy.settings.handshake_timeout
@@ -135,6 +133,14 @@ class Connection:
     def idle_until(self) -> float:
         """When an idle connection would be closed; infinite for one that is not idle."""
         return self._deadline if self._flow is not None and self._flow.idle and not self._closing else inf
+
+    @property
+    def pace(self) -> float:
+        """Bytes a second at which a client sends or takes a body; infinite if it is no body, or still a young one."""
+        if self._flow is None or self._closing or self._kind not in (Waiting.REQUEST_BODY, _CLIENT_READS):
+            return inf
+        age, pace = self._flow.pace(self._relay.now)
+        return pace if age > self._policy.settings.stall_timeout else inf
 
     def evict(self) -> None:
         """Make room for another: close an idle connection at once, which a client has to reckon with any time."""

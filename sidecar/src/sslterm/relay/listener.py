@@ -42,6 +42,8 @@ _LONGEST_PAUSE: Final = 1.0
 _SILENCE: Final = 10.0
 """A port scanner or a dead backend must not flood the log: seconds in which a complaint is not repeated."""
 _SUBJECTS: Final = 32
+_TRICKLE: Final = 1024.0
+"""Bytes a second, over a whole body and after `stall_timeout`: a modem had five times that."""
 _LOOK_AGAIN: Final = 0.25
 """Seconds: one of the connections may be idle by then."""
 _ATTACH_REUSEPORT_CBPF: Final = 51
@@ -75,6 +77,9 @@ def bind(address: Address, *, shared: bool = False, listening: bool = True) -> s
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(address.host)))
+        # For the connections that are accepted here, which take these over.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # notices clients that vanish from tunnels
         listener.bind(sockaddr)
         if listening:
             listener.listen(_BACKLOG)
@@ -178,12 +183,20 @@ class Listener:
         return self.policy.tally.total(OPEN) >= self.policy.settings.max_connections
 
     def _make_room(self) -> bool:
-        """Close the connection that has been idle for longest: one client must not keep all others out by waiting."""
-        mine = (each for each in self.relay.connections if each.listener is self)
+        """
+        Close the connection that has been idle for longest; without one, the slowest of those that only trickle.
+
+        No client must keep all others out by waiting, nor by a byte of a body now and then (R.U.D.Y.).
+        """
+        mine = [each for each in self.relay.connections if each.listener is self]
         oldest = min(mine, key=lambda each: each.idle_until, default=None)
-        if oldest is None or oldest.idle_until == inf:
+        if oldest is not None and oldest.idle_until < inf:
+            oldest.evict()
+            return True
+        slowest = min(mine, key=lambda each: each.pace, default=None)
+        if slowest is None or slowest.pace >= _TRICKLE:
             return False
-        oldest.evict()
+        slowest.cut("others wait, and this client was too slow")
         return True
 
     def _welcome(self, client: socket.socket, peer: tuple[Any, ...]) -> None:
