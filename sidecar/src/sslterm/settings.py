@@ -147,9 +147,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+_MOST_WORKERS = 16
+"""Two threads each: an injected sidecar may have 64 in all."""
+
+
 def _workers(text: str) -> int:
     count = _count(text)
-    if count > 64:
+    if count > _MOST_WORKERS:
         raise ValueError(text)
     return count
 
@@ -283,7 +287,7 @@ class Settings:
         True, "on", "on or off", "A line on stdout for each request (http) or connection (tcp), at its end.", _switch,
     )  # fmt: skip
     workers: int = _setting(
-        1, "1", "a whole number from 1 to 64",
+        1, "1", "a whole number from 1 to 16",
         "Processes that relay: about one for each core to be used. More than one are kept by one more process.",
         _workers,
     )  # fmt: skip
