@@ -99,6 +99,7 @@ def direct(listener: socket.socket, place: int) -> None:
     """
     program = array("B", struct.pack("=HBBI", _RETURN, 0, 0, place))  # struct sock_filter: code, jt, jf, k
     listener.setsockopt(socket.SOL_SOCKET, _ATTACH_REUSEPORT_CBPF, struct.pack("@HP", 1, program.buffer_info()[0]))
+    len(program)  # in use until here: compiled code frees a variable after its last use, and the kernel has the address
 
 
 class Listener:
