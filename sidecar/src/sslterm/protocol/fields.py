@@ -92,8 +92,6 @@ _NOT_IN_TRAILERS: Final = frozenset(
 _KNOWN: dict[bytes, bytes] = {}
 """Names that were seen and are valid, to their lower case: saves the check for nearly all fields of a real head."""
 _KNOWN_LIMIT: Final = 512  # clients choose names, so this must not grow without end
-KINDS: Final[dict[bytes, Kind]] = {}
-"""The kinds of the names in `_KNOWN`, as they were written: one look-up for nearly each line of a head."""
 
 
 def field_name(name: bytes) -> bytes:
@@ -114,28 +112,23 @@ def field_name(name: bytes) -> bytes:
     if len(name) <= 64:
         if len(_KNOWN) >= _KNOWN_LIMIT:
             _KNOWN.clear()  # the names in use are soon back, those that somebody made up are not
-            KINDS.clear()
         _KNOWN[name] = lower
-        KINDS[name] = SPECIAL.get(lower, Kind.PLAIN)
     return lower
 
 
 def kind_of(name: bytes) -> Kind:
     """The kind of the field `name`; ProtocolError as `field_name`."""
-    known = KINDS.get(name)
-    return SPECIAL.get(field_name(name), Kind.PLAIN) if known is None else known
+    return SPECIAL.get(field_name(name), Kind.PLAIN)
 
 
 def _claims(folded: bytes) -> bool:
     return folded in SPECIAL or folded.startswith(_OTHER_FORWARDED)
 
 
-def split_lines(head: bytes) -> list[bytes]:
-    """The lines of a head without their CRLF; ProtocolError for a control character, a bare CR or a bare LF."""
-    lines = head.split(b"\r\n")
-    if head.translate(None, _NOT_CONTROLS) != b"\r\n" * (len(lines) - 1):
+def check_characters(line: bytes) -> None:
+    """ProtocolError for a control character, a bare CR or a bare LF in a line."""
+    if line.translate(None, _NOT_CONTROLS):
         raise ProtocolError(400, "a control character, bare CR or bare LF in a head")
-    return lines
 
 
 def check_trailer(line: bytes) -> bool:

@@ -6,9 +6,8 @@ it: where the body ends, whether the connection persists, and the head to forwar
 differently is refused with a ProtocolError (RFC 9112 section 11.2, request smuggling): better a refused request than
 one that hides another.
 
-The field lines of one client's requests are mostly the same from one to the next, and so are the heads of answers
-within a second. What was read of them is therefore remembered by the very bytes, for a bounded number of short ones: a
-third of the work of a request. Nothing is remembered of what was refused.
+Field lines are mostly the same from one head to the next: what was found of a line is remembered by its very bytes, and
+so is what the special lines of a head come to. Both are bounded, hold nothing that was refused, and no cookies.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple, TypeVar
 
-from sslterm.protocol.fields import KINDS, SPECIAL, TOKEN, Kind, ProtocolError, field_name, kind_of, split_lines
+from sslterm.protocol.fields import SPECIAL, TOKEN, Kind, ProtocolError, check_characters, field_name, kind_of
 
 CHUNKED: Final = -1
 """A body length: the chunked coding says where it ends."""
 UNTIL_CLOSE: Final = -2
 """A body length: the body ends with the connection."""
 
-_REQUEST_LINE = re.compile(rb"([%s]{1,32}) ([!-~\x80-\xff]+) HTTP/1\.([01])\r\n" % re.escape(TOKEN))
-_OTHER_VERSION = re.compile(rb"[!-~]+ [!-~\x80-\xff]+ HTTP/(?!1\.[01]\r)[0-9](?:\.[0-9])?\r\n")
+_REQUEST_LINE = re.compile(rb"([%s]{1,32}) ([!-~\x80-\xff]+) HTTP/1\.([01])" % re.escape(TOKEN))
+_OTHER_VERSION = re.compile(rb"[!-~]+ [!-~\x80-\xff]+ HTTP/(?!1\.[01])[0-9](?:\.[0-9])?")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^:/?#@][^/?#@]*)([/?].*)?")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%\x80-\xff-]*)(?::([0-9]{0,5}))?")
@@ -90,8 +89,8 @@ class HeadReader:
         return buffer[: end + 2], buffer[end + 4 :]
 
 
-class Fields(NamedTuple):
-    """What the field lines of a request say. Shared by all requests that have these very lines."""
+class Meaning(NamedTuple):
+    """What the special field lines of a request come to. Shared by all requests that have these very lines."""
 
     length: int
     """Bytes of body, or CHUNKED."""
@@ -106,14 +105,16 @@ class Fields(NamedTuple):
     The port that the client wrote in Host, or 443, which goes unwritten: only the client knows the port that a
     container's engine publishes.
     """
-    forwarded_for: bytes
-    """X-Forwarded-For as received from a trusted peer; else empty."""
-    forwarded: frozenset[bytes]
-    """Names of the X-Forwarded-* fields that were kept, because a trusted peer sent them."""
-    lines: bytes
-    """The field lines to forward, each with its CRLF: all but what concerns this connection only."""
-    about: bytes
-    """The field lines to add: what this connection says of itself and, but for its address, of the client."""
+    hop: frozenset[bytes]
+    """Further fields that concern this connection only, as Connection says."""
+    named: bytes
+    """The Host line to forward."""
+    framed: bytes
+    """The lines to forward besides: framing, Expect, Upgrade."""
+    called: bytes
+    """What is said of how the client called: host, port, protocol."""
+    options: bytes
+    """What the connection to the backend says of itself."""
 
 
 class Request(NamedTuple):
@@ -126,7 +127,13 @@ class Request(NamedTuple):
     """HTTP/1.`minor`."""
     line: bytes
     """The request line to forward, with its CRLF."""
-    fields: Fields
+    lines: bytes
+    """The field lines to forward that mean nothing to a relay, each with its CRLF."""
+    meaning: Meaning
+    forwarded_for: bytes
+    """X-Forwarded-For as received from a trusted peer; else empty."""
+    forwarded: frozenset[bytes]
+    """Names of the X-Forwarded-* fields among `lines`, because a trusted peer sent them."""
 
 
 class Response(NamedTuple):
@@ -141,12 +148,26 @@ class Response(NamedTuple):
     """The head to forward, without Connection; each line with its CRLF, but not yet the empty one."""
 
 
-_MOST_REMEMBERED: Final = 128
-_LONGEST_REMEMBERED: Final = 2048
-"""Bytes: with what is made of them, half a megabyte in all."""
-_REQUESTS: Final[dict[bytes, Fields]] = {}
-_TRUSTED_REQUESTS: Final[dict[bytes, Fields]] = {}
-_RESPONSES: Final[dict[bytes, Response]] = {}
+class _Outline(NamedTuple):
+    """What the status line and the special field lines of a response come to."""
+
+    status: int
+    length: int
+    persists: bool
+    hop: frozenset[bytes]
+    line: bytes
+    framed: bytes
+
+
+_LINES: Final[dict[bytes, int]] = {}
+"""Field lines that were found sound, to their kinds."""
+_MEANINGS: Final[dict[bytes, Meaning]] = {}
+_OUTLINES: Final[dict[bytes, _Outline]] = {}
+_MOST_REMEMBERED: Final = 512
+_LONGEST_REMEMBERED: Final = 256
+"""Bytes. With what is made of them, half a megabyte in all at the worst."""
+_SECRET: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"})
+"""Not remembered beyond their own request."""
 
 T = TypeVar("T")
 
@@ -171,60 +192,78 @@ _PLAIN: Final = int(Kind.PLAIN)
 _FORWARDED_FOR: Final = int(Kind.FORWARDED_FOR)
 _FORWARDED: Final = int(Kind.FORWARDED)
 _NONE: Final[list[bytes]] = []
-_NO_OPTIONS: Final[set[bytes]] = set()
+_NOTHING: Final[frozenset[bytes]] = frozenset()
 _OWN_OPTIONS: Final = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
 
 
-class _Lines:
-    """One pass over field lines: the special ones taken aside by kind, the others kept as they are."""
+def _kind_of_line(line: bytes) -> int:
+    """The kind of a field line that was not seen before; ProtocolError if it is malformed."""
+    name, colon, _ = line.partition(b":")
+    if not colon:
+        raise ProtocolError(400, "a header line without a colon")
+    kind = int(kind_of(name))
+    check_characters(line)
+    if name.lower() not in _SECRET:
+        _remember(_LINES, line, kind)
+    return kind
 
-    __slots__ = ("_special", "connection", "forwarded", "kept")
+
+class _Sorted:
+    """Field lines: those that mean something to a relay taken aside, the others kept as they are."""
+
+    __slots__ = ("forwarded", "forwarded_for", "kept", "special")
 
     def __init__(self, lines: list[bytes], *, trusted: bool) -> None:
         self.kept: list[bytes] = []
-        self.forwarded: set[bytes] = set()
-        self._special: dict[int, list[bytes]] = {}
-        keep, kinds = self.kept.append, KINDS
+        self.special: list[bytes] = []
+        self.forwarded: list[bytes] = _NONE
+        self.forwarded_for: list[bytes] = _NONE
+        known, keep = _LINES, self.kept.append
         for line in lines:
-            name, colon, value = line.partition(b":")
-            if not colon:
-                raise ProtocolError(400, "a header line without a colon")
-            kind = kinds.get(name)
+            kind = known.get(line)
             if kind is None:
-                kind = kind_of(name)
+                kind = _kind_of_line(line)
             if kind == _PLAIN:
                 keep(line)
-            elif kind < _FORWARDED_FOR or (trusted and kind == _FORWARDED_FOR):
-                self._special.setdefault(kind, []).append(value.strip(b" \t"))
+            elif kind < _FORWARDED_FOR:
+                self.special.append(line)
+            elif trusted and kind == _FORWARDED_FOR:
+                self.forwarded_for = [*self.forwarded_for, line.partition(b":")[2].strip(b" \t")]
             elif trusted and kind == _FORWARDED:
-                self.forwarded.add(field_name(name))
+                self.forwarded = [*self.forwarded, field_name(line.partition(b":")[0])]
                 keep(line)
-        connection = self.all(Kind.CONNECTION)
-        self.connection = _tokens(connection) if connection else _NO_OPTIONS
-        if self.connection:
-            # Less those that Connection nominates as concerning this connection only.
-            hop = self.connection - _OWN_OPTIONS - SPECIAL.keys()
-            if hop:
-                self.kept = [line for line in self.kept if line.partition(b":")[0].lower() not in hop]
 
-    def all(self, kind: Kind) -> list[bytes]:
-        """The values of that kind, in order."""
-        return self._special.get(kind, _NONE)
+    def joined(self, hop: frozenset[bytes]) -> bytes:
+        """The kept lines, each with its CRLF, less those of the fields `hop`."""
+        kept = self.kept
+        if hop:
+            kept = [line for line in kept if line.partition(b":")[0].lower() not in hop]
+        return b"\r\n".join(kept) + b"\r\n" if kept else b""
 
-    def framing(self) -> int | None:
-        """Bytes of body as Content-Length says, CHUNKED, or None if nothing says it (RFC 9112, section 6.3)."""
-        coding, lengths = self.all(Kind.CODING), self.all(Kind.LENGTH)
-        if coding:
-            if lengths:
-                raise ProtocolError(400, "both Transfer-Encoding and Content-Length")
-            if len(coding) > 1 or coding[0].lower() != b"chunked":
-                raise ProtocolError(501, "a Transfer-Encoding other than chunked")
-            return CHUNKED
-        if not lengths:
-            return None
-        if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
-            raise ProtocolError(400, "a Content-Length that is not one plain number")
-        return int(lengths[0])
+
+def _by_kind(special: list[bytes]) -> dict[int, list[bytes]]:
+    """The values of special field lines, in order."""
+    values: dict[int, list[bytes]] = {}
+    for line in special:
+        name, _, value = line.partition(b":")
+        values.setdefault(int(kind_of(name)), []).append(value.strip(b" \t"))
+    return values
+
+
+def _framing(values: dict[int, list[bytes]]) -> int | None:
+    """Bytes of body as Content-Length says, CHUNKED, or None if nothing says it (RFC 9112, section 6.3)."""
+    coding, lengths = values.get(Kind.CODING, _NONE), values.get(Kind.LENGTH, _NONE)
+    if coding:
+        if lengths:
+            raise ProtocolError(400, "both Transfer-Encoding and Content-Length")
+        if len(coding) > 1 or coding[0].lower() != b"chunked":
+            raise ProtocolError(501, "a Transfer-Encoding other than chunked")
+        return CHUNKED
+    if not lengths:
+        return None
+    if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
+        raise ProtocolError(400, "a Content-Length that is not one plain number")
+    return int(lengths[0])
 
 
 def _port(host: bytes) -> bytes:
@@ -235,56 +274,57 @@ def _port(host: bytes) -> bytes:
     return found[1] or b"443"
 
 
-def _read_fields(block: bytes, minor: int, *, trusted: bool) -> Fields:
-    """`block`: the field lines of a request of HTTP/1.`minor`, each with its CRLF."""
-    lines = _Lines(split_lines(block[:-2]) if block else [], trusted=trusted)
-    length = lines.framing()
+def _meaning(special: list[bytes], minor: int) -> Meaning:
+    """Of the special field lines of a request of HTTP/1.`minor`."""
+    values = _by_kind(special)
+    length = _framing(values)
     if length == CHUNKED and not minor:
         raise ProtocolError(400, "Transfer-Encoding in HTTP/1.0")
-    hosts = lines.all(Kind.HOST)
+    hosts = values.get(Kind.HOST, _NONE)
     if len(hosts) > 1 or (minor == 1 and not hosts):
         raise ProtocolError(400, "not exactly one Host")
     host = hosts[0] if hosts else b""
-    out = [b"Host: " + host] if hosts else []
-    out += lines.kept
+    framed = b""
     if length == CHUNKED:
-        out.append(b"Transfer-Encoding: chunked")
+        framed = b"Transfer-Encoding: chunked\r\n"
     elif length is not None:
-        out.append(b"Content-Length: %d" % length)
-    expect = lines.all(Kind.EXPECT)
+        framed = b"Content-Length: %d\r\n" % length
+    expect = values.get(Kind.EXPECT, _NONE)
     if expect and minor:
         if [value.lower() for value in expect] != [b"100-continue"]:
             raise ProtocolError(417, "an Expect other than 100-continue")
-        out.append(b"Expect: 100-continue")
-    offered = lines.all(Kind.UPGRADE)
+        framed += b"Expect: 100-continue\r\n"
+    connection = _tokens(values.get(Kind.CONNECTION, _NONE))
+    offered = values.get(Kind.UPGRADE, _NONE)
     # Not with a body: some readers take what follows the head for the other protocol already (httptools does).
-    upgrade = bool(minor and not length and offered and b"upgrade" in lines.connection)
+    upgrade = bool(minor and not length and offered and b"upgrade" in connection)
     if upgrade and any(token.startswith(_NOT_TUNNELLED) for token in _tokens(offered)):
         upgrade = False
     if upgrade:
-        out.append(b"Upgrade: " + b", ".join(offered))
-    out.append(b"")
-    te = lines.all(Kind.TE)
-    trailers = minor == 1 and bool(te) and b"trailers" in _tokens(te)
-    persists = _persists(minor, lines.connection)
+        framed += b"Upgrade: %b\r\n" % b", ".join(offered)
+    persists = _persists(minor, connection)
+    trailers = minor == 1 and b"trailers" in _tokens(values.get(Kind.TE, _NONE))
     port = _port(host)
-    return Fields(
+    return Meaning(
         length=length or 0,
         persists=persists,
         upgrade=upgrade,
         trailers=trailers,
         host=host,
         port=port,
-        forwarded_for=b", ".join(lines.all(Kind.FORWARDED_FOR)),
-        forwarded=frozenset(lines.forwarded),
-        lines=b"\r\n".join(out),
-        about=_forwarded(host, port, lines.forwarded)
-        + _connection(minor, persists=persists, upgrade=upgrade, trailers=trailers),
+        hop=_hop(connection),
+        named=b"Host: %b\r\n" % host if hosts else b"",
+        framed=framed,
+        called=_called(host, port, _NOTHING),
+        options=_options(minor, persists=persists, upgrade=upgrade, trailers=trailers),
     )
 
 
-def _connection(minor: int, *, persists: bool, upgrade: bool, trailers: bool) -> bytes:
-    """What the connection to the backend says of itself."""
+def _hop(connection: set[bytes]) -> frozenset[bytes]:
+    return frozenset(connection - _OWN_OPTIONS - SPECIAL.keys())
+
+
+def _options(minor: int, *, persists: bool, upgrade: bool, trailers: bool) -> bytes:
     options = []
     if upgrade:
         options.append(b"Upgrade")
@@ -298,23 +338,11 @@ def _connection(minor: int, *, persists: bool, upgrade: bool, trailers: bool) ->
     return b"TE: trailers\r\nConnection: %b\r\n" % b", ".join((*options, b"TE"))
 
 
-def _forwarded(host: bytes, port: bytes, said: frozenset[bytes] | set[bytes]) -> bytes:
+def _called(host: bytes, port: bytes, said: frozenset[bytes]) -> bytes:
     """What is said of how the client called, but for what a trusted peer has `said`."""
     proto = b"" if b"x-forwarded-proto" in said else b"X-Forwarded-Proto: https\r\n"
-    called = b"" if b"x-forwarded-host" in said or not host else b"X-Forwarded-Host: %b\r\n" % host
-    return proto + called + (b"" if b"x-forwarded-port" in said else b"X-Forwarded-Port: %b\r\n" % port)
-
-
-def _at_host(fields: Fields, host: bytes, minor: int) -> Fields:
-    """The same for another host: what the absolute form says of it overrides Host (RFC 9112, section 3.2.2)."""
-    lines = fields.lines
-    if lines.startswith(b"Host: "):
-        lines = lines[lines.index(b"\r\n") + 2 :]
-    port = _port(host)
-    about = _forwarded(host, port, fields.forwarded) + _connection(
-        minor, persists=fields.persists, upgrade=fields.upgrade, trailers=fields.trailers
-    )
-    return fields._replace(host=host, port=port, lines=b"Host: %b\r\n%b" % (host, lines), about=about)
+    name = b"" if b"x-forwarded-host" in said or not host else b"X-Forwarded-Host: %b\r\n" % host
+    return proto + name + (b"" if b"x-forwarded-port" in said else b"X-Forwarded-Port: %b\r\n" % port)
 
 
 def read_request(head: bytes, *, trusted: bool) -> Request:
@@ -323,84 +351,103 @@ def read_request(head: bytes, *, trusted: bool) -> Request:
 
     Raises ProtocolError with the status to answer: 400, 417, 501 or 505.
     """
-    begin = head.find(b"\r\n") + 2
-    line, block = head[:begin], head[begin:]
-    found = _REQUEST_LINE.fullmatch(line)
+    lines = head.split(b"\r\n")
+    first = lines[0]
+    found = _REQUEST_LINE.fullmatch(first)
     if found is None:
-        split_lines(head[:-2])  # a bare LF further down is told first, as it is where the head comes in pieces
-        if _OTHER_VERSION.fullmatch(line):
+        check_characters(b"".join(lines))  # a bare LF further down is told first, as where the head comes in pieces
+        if _OTHER_VERSION.fullmatch(first):
             raise ProtocolError(505, "a version other than HTTP/1.0 and HTTP/1.1")
         raise ProtocolError(400, "a request line that is none")
     method, target, version = found.groups()
+    fields = _Sorted(lines[1:-1], trusted=trusted)
+    minor = 1
     if version == b"1":
-        minor = 1
-        memory = _TRUSTED_REQUESTS if trusted else _REQUESTS
-        fields = memory.get(block)
-        if fields is None:
-            fields = _read_fields(block, 1, trusted=trusted)
-            _remember(memory, block, fields)
+        key = b"\r\n".join(fields.special)
+        meaning = _MEANINGS.get(key)
+        if meaning is None:
+            meaning = _meaning(fields.special, 1)
+            _remember(_MEANINGS, key, meaning)
     else:
         minor = 0
-        fields = _read_fields(block, 0, trusted=trusted)
+        meaning = _meaning(fields.special, 0)
     if method == b"CONNECT":  # in whatever form: a backend that knows it takes what follows for a tunnel
         raise ProtocolError(501, "CONNECT: this is not a forward proxy")
     if target[0] == _SLASH:
-        return Request(method, target, minor, line, fields)
-    origin = target
+        line = first + b"\r\n"
+    else:
+        origin, meaning = _origin(method, target, meaning)
+        line = b"%b %b HTTP/1.%d\r\n" % (method, origin, minor)
+    forwarded = _NOTHING
+    if fields.forwarded:
+        forwarded = frozenset(fields.forwarded)
+        meaning = meaning._replace(called=_called(meaning.host, meaning.port, forwarded))
+    said = b", ".join(fields.forwarded_for)
+    return Request(method, target, minor, line, fields.joined(meaning.hop), meaning, said, forwarded)
+
+
+def _origin(method: bytes, target: bytes, meaning: Meaning) -> tuple[bytes, Meaning]:
+    """The target in origin form, and the meaning for the host in it, which overrides Host (RFC 9112, section 3.2.2)."""
+    if method == b"OPTIONS" and target == b"*":
+        return target, meaning
     absolute = _ABSOLUTE.fullmatch(target)
-    if absolute is not None:
-        # Forwarded in origin form so that the backend cannot see two hosts.
-        fields = _at_host(fields, absolute[1], minor)
-        origin = absolute[2] or (b"*" if method == b"OPTIONS" else b"/")  # RFC 9112, section 3.2.4
-        if origin.startswith(b"?"):
-            origin = b"/" + origin
-    elif not (method == b"OPTIONS" and target == b"*"):
+    if absolute is None:
         raise ProtocolError(400, "a request target that is none")
-    return Request(method, target, minor, b"%b %b HTTP/1.%d\r\n" % (method, origin, minor), fields)
+    # Forwarded in origin form so that the backend cannot see two hosts.
+    host, origin = absolute[1], absolute[2] or (b"*" if method == b"OPTIONS" else b"/")  # RFC 9112, section 3.2.4
+    if origin.startswith(b"?"):
+        origin = b"/" + origin
+    port = _port(host)
+    return origin, meaning._replace(
+        host=host, port=port, named=b"Host: %b\r\n" % host, called=_called(host, port, _NOTHING)
+    )
 
 
 def read_response(head: bytes, method: bytes) -> Response:
     """A response from its head; `method`: of the request that it answers. ProtocolError is the backend's fault."""
-    if method == b"HEAD":
-        return _read_response(head, bodiless=True)
-    response = _RESPONSES.get(head)
-    if response is None:
-        response = _read_response(head, bodiless=False)
-        _remember(_RESPONSES, head, response)
-    return response
+    lines = head.split(b"\r\n")
+    fields = _Sorted(lines[1:-1], trusted=True)
+    bodiless = method == b"HEAD"
+    key = b"\r\n".join((b"HEAD" if bodiless else b"", lines[0], *fields.special))
+    outline = _OUTLINES.get(key)
+    if outline is None:
+        outline = _outline(lines[0], fields.special, bodiless=bodiless)
+        _remember(_OUTLINES, key, outline)
+    status, length, persists, hop, line, framed = outline
+    if fields.forwarded_for:
+        framed += b"".join(b"X-Forwarded-For: %b\r\n" % value for value in fields.forwarded_for)
+    return Response(status, length, persists, line + fields.joined(hop) + framed)
 
 
-def _read_response(head: bytes, *, bodiless: bool) -> Response:
-    lines = split_lines(head[:-2])
-    found = _STATUS_LINE.fullmatch(lines[0])
+def _outline(first: bytes, special: list[bytes], *, bodiless: bool) -> _Outline:
+    found = _STATUS_LINE.fullmatch(first)
     if found is None:
         raise ProtocolError(502, "a status line that is none")
     status = int(found[2])
     minor = found[1][0] - 48
-    fields = _Lines(lines[1:], trusted=True)
-    length = fields.framing()
+    values = _by_kind(special)
+    length = _framing(values)
     if length == CHUNKED and not minor:
         raise ProtocolError(502, "Transfer-Encoding in HTTP/1.0")
-
-    out = [b"HTTP/1.1" + lines[0][8:]]
-    out += fields.kept
     never = status < 200 or status in (204, 304)
+    framed = b""
     if length == CHUNKED and not never:
-        out.append(b"Transfer-Encoding: chunked")
+        framed = b"Transfer-Encoding: chunked\r\n"
     elif length is not None and length >= 0 and not (status < 200 or status == 204):
-        out.append(b"Content-Length: %d" % length)
-    upgrade = fields.all(Kind.UPGRADE)
-    if upgrade and status in (101, 426):  # elsewhere it offers what is never forwarded: Apache's "h2,h2c"
-        out.append(b"Upgrade: " + b", ".join(upgrade))
+        framed = b"Content-Length: %d\r\n" % length
+    offered = values.get(Kind.UPGRADE, _NONE)
+    if offered and status in (101, 426):  # elsewhere it offers what is never forwarded: Apache's "h2,h2c"
+        framed += b"Upgrade: %b\r\n" % b", ".join(offered)
     if never or bodiless:
         length = 0
     elif length is None:
         length = UNTIL_CLOSE
-    out += [b"X-Forwarded-For: " + value for value in fields.all(Kind.FORWARDED_FOR)]
-    out.append(b"")
-    return Response(
+    connection = _tokens(values.get(Kind.CONNECTION, _NONE))
+    return _Outline(
         status=status,
         length=length,
-        persists=length != UNTIL_CLOSE and _persists(minor, fields.connection),
-        head=b"\r\n".join(out),
+        persists=length != UNTIL_CLOSE and _persists(minor, connection),
+        hop=_hop(connection),
+        line=b"HTTP/1.1%b\r\n" % first[8:],
+        framed=framed,
     )

@@ -21,7 +21,6 @@ from sslterm.protocol.flows import Flow, Record, Waiting
 from sslterm.protocol.http1 import (
     CHUNKED,
     UNTIL_CLOSE,
-    Fields,
     HeadReader,
     Request,
     Response,
@@ -116,15 +115,17 @@ class HttpFlow(Flow):
             return b""
         head, rest = whole
         request = read_request(head, trusted=self._trusted)
-        fields = request.fields
+        meaning = request.meaning
         self._request = request
-        if not fields.persists:
+        if not meaning.persists:
             self._persists = False
         self._backend = HttpFlow._response_begins
         said = self._says_peer
-        if self._trusted and (fields.forwarded_for or b"x-real-ip" in fields.forwarded):
-            said = self._continue_list(fields)
-        out = b"".join((request.line, fields.lines, fields.about, said))
+        if request.forwarded_for or request.forwarded:
+            said = self._continue_list(request)
+        out = b"".join(
+            (request.line, meaning.named, request.lines, meaning.framed, meaning.called, meaning.options, said)
+        )
         self._replay = b""
         if not self._reused:
             self._reused = True
@@ -133,26 +134,26 @@ class HttpFlow(Flow):
         else:
             # The backend may close an idle connection just as we use it: a request that it never answered, and that
             # may be repeated, is then sent once more on a new one.
-            repeatable = request.method in _IDEMPOTENT and not fields.upgrade
-        if not fields.length:
+            repeatable = request.method in _IDEMPOTENT and not meaning.upgrade
+        if not meaning.length:
             self._request_is_whole()
             if repeatable:
                 self._replay = out
-        elif fields.length == CHUNKED:
+        elif meaning.length == CHUNKED:
             self._request_body = ChunkedBody(self._head_limit)
             self._client = HttpFlow._chunked_request
             self.waiting = Waiting.REQUEST_BODY
         else:
-            self._request_left = fields.length
+            self._request_left = meaning.length
             self._client = HttpFlow._counted_request
             self.waiting = Waiting.REQUEST_BODY
         return b"".join((out, self._client(self, memoryview(rest), now))) if rest else out
 
-    def _continue_list(self, fields: Fields) -> bytes:
+    def _continue_list(self, request: Request) -> bytes:
         """What is said of a peer that may speak for others."""
-        before = fields.forwarded_for
+        before = request.forwarded_for
         line = b"X-Forwarded-For: " + (b"%b, %b" % (before, self._peer) if before else self._peer)
-        if b"x-real-ip" not in fields.forwarded:
+        if b"x-real-ip" not in request.forwarded:
             line += b"\r\nX-Real-Ip: " + self._peer
         return line + b"\r\n\r\n"
 
@@ -252,7 +253,7 @@ class HttpFlow(Flow):
 
     def _switch(self, request: Request, response: Response) -> bytes:
         """The head of a 101 for the client; from here on bytes just pass."""
-        if not request.fields.upgrade or not self._whole:
+        if not request.meaning.upgrade or not self._whole:
             raise ProtocolError(HTTPStatus.BAD_GATEWAY, "101 without having been asked")
         self._response = response
         self._status = response.status

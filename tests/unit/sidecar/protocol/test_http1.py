@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sslterm.protocol import http1
 from sslterm.protocol.fields import ProtocolError
 from sslterm.protocol.http1 import CHUNKED, UNTIL_CLOSE, HeadReader, read_request, read_response
 
@@ -26,9 +27,8 @@ def lines_of(whole):
 
 def request(*lines, first=b"GET / HTTP/1.1", host=b"Host: x", trusted=False):
     read = read_request(head(first, *([host] if host else []), *lines), trusted=trusted)
-    return SimpleNamespace(
-        **(read.fields._asdict() | read._asdict() | {"lines": lines_of(read.line + read.fields.lines)})
-    )
+    forwarded = read.line + read.meaning.named + read.lines + read.meaning.framed
+    return SimpleNamespace(**(read.meaning._asdict() | read._asdict() | {"lines": lines_of(forwarded)}))
 
 
 def refusal(read, *args, **kwargs):
@@ -476,7 +476,7 @@ def test_h11_reads_what_is_forwarded_as_the_same_request(first, lines):
     except ProtocolError:
         return
     peer = h11.Connection(h11.SERVER)
-    peer.receive_data(read.line + read.fields.lines + b"\r\n")
+    peer.receive_data(b"".join((read.line, read.meaning.named, read.lines, read.meaning.framed, b"\r\n")))
     event = peer.next_event()
 
     assert type(event) is h11.Request
@@ -484,10 +484,59 @@ def test_h11_reads_what_is_forwarded_as_the_same_request(first, lines):
     assert event.target == (b"/z" if b"http:" in first else first.split()[1])
     assert event.http_version == b"1.%d" % read.minor
     received = dict(event.headers)
-    assert received.get(b"host", b"") == (b"y" if b"http:" in first else read.fields.host)
-    assert (received.get(b"transfer-encoding") == b"chunked") == (read.fields.length == CHUNKED)
-    assert int(received.get(b"content-length", 0)) == max(read.fields.length, 0)
+    assert received.get(b"host", b"") == (b"y" if b"http:" in first else read.meaning.host)
+    assert (received.get(b"transfer-encoding") == b"chunked") == (read.meaning.length == CHUNKED)
+    assert int(received.get(b"content-length", 0)) == max(read.meaning.length, 0)
     nominated = any(b"X-A" in line for line in lines if line.startswith(b"Connection"))
     for name in (b"x-b", b"x-c", b"x-d", b"cookie", *(() if nominated else (b"x-a",))):
         sent = [line.partition(b":")[2].strip() for line in lines if line.lower().startswith(name + b":")]
         assert [value for each, value in event.headers if each == name] == sent
+
+
+# What is remembered of heads.
+
+
+def test_what_is_remembered_is_bounded_and_holds_no_secrets():
+    memories = (http1._LINES, http1._MEANINGS, http1._OUTLINES)
+    for number in range(2000):
+        request(
+            b"X-%d: y" % number, b"Cookie: secret=%d" % number, b"Authorization: secret", host=b"Host: h%d" % number
+        )
+        read_response(head(b"HTTP/1.1 200 OK", b"Content-Length: %d" % number, b"Set-Cookie: secret"), b"GET")
+    request(b"X-Long: " + b"y" * 900)
+
+    assert all(0 < len(memory) <= http1._MOST_REMEMBERED for memory in memories)
+    assert not any(b"secret" in line or len(line) > http1._LONGEST_REMEMBERED for memory in memories for line in memory)
+
+
+HEADS = st.lists(
+    st.sampled_from([
+        b"Host: x", b"host: y:8443", b"Content-Length: 5", b"Content-Length: 05", b"Transfer-Encoding: chunked",
+        b"Connection: close", b"Connection: X-Hop, keep-alive", b"X-Hop: 1", b"X-Forwarded-For: 192.0.2.9",
+        b"X-Forwarded-Proto: http", b"X-Real-Ip: 192.0.2.9", b"TE: trailers", b"Expect: 100-continue", b"A: b",
+        b"A : b", b"A: b\x00", b"Upgrade: websocket", b"Connection: upgrade", b"Cookie: a=b",
+    ]),
+    max_size=6,
+)  # fmt: skip
+
+
+@given(HEADS, st.booleans(), st.sampled_from([b"GET / HTTP/1.1", b"GET / HTTP/1.0", b"GET http://z/ HTTP/1.1"]))
+def test_a_head_means_the_same_whatever_was_read_before_it(lines, trusted, first):
+    def outcome(read):
+        try:
+            return read()
+        except ProtocolError as error:
+            return error.status, str(error)
+
+    def both():
+        return (
+            outcome(lambda: read_request(head(first, *lines), trusted=trusted)),
+            outcome(lambda: read_response(head(b"HTTP/1.1 200 OK", *lines), b"GET")),
+            outcome(lambda: read_response(head(b"HTTP/1.1 200 OK", *lines), b"HEAD")),
+        )
+
+    remembered = both()
+    for memory in (http1._LINES, http1._MEANINGS, http1._OUTLINES):
+        memory.clear()
+
+    assert both() == remembered
