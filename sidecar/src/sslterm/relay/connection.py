@@ -55,6 +55,8 @@ _CREDIT: Final = 32
 """Bytes of TLS forgiven for each byte of content: the smallest record takes 23 for one."""
 _MOST_OWED: Final = 262144
 """Bytes for the client beyond which nothing is read from it: it can have answers queued, to KeyUpdates, by sending."""
+_LITTLE: Final = 4096
+"""Bytes that are worth a copy, to be sent at the end of the turn."""
 _LONGEST_TIMER: Final = 30.0
 """Seconds after which a timer looks again, so that those of closed connections do not pile up."""
 _PLAIN_HTTP: Final = (
@@ -78,8 +80,8 @@ class Connection:
 
     __slots__ = (
         "_client", "_client_ended", "_client_mask", "_closing", "_control", "_deadline", "_end_told", "_fd", "_flow",
-        "_kind", "_log", "_moved", "_name", "_peer", "_policy", "_receive", "_relay", "_send", "_timer", "_tls",
-        "_to_client", "_upstream", "listener",
+        "_kind", "_listed", "_log", "_moved", "_name", "_peer", "_policy", "_receive", "_relay", "_send", "_timer",
+        "_tls", "_to_client", "_upstream", "listener",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, client: socket.socket, peer: tuple[Any, ...]) -> None:
@@ -102,6 +104,7 @@ class Connection:
         self._client_ended = False
         self._end_told = False
         self._closing = False
+        self._listed = False
         self._client_mask = _IN
         self._kind = _HANDSHAKE
         client.setblocking(False)
@@ -257,7 +260,12 @@ class Connection:
                     self._control = max(0, self._control - _CREDIT * count)
                 out = flow.from_client(relay.plaintext[:count], relay.now)
                 if out:
-                    self._upstream.send(out)
+                    upstream = self._upstream
+                    if len(out) <= _LITTLE and upstream.flows and not upstream.held:
+                        upstream.held = bytes(out)
+                        self._list()
+                    else:
+                        upstream.send(out)
             if tls.ended:
                 if not self._end_told:
                     self._end_told = True
@@ -368,7 +376,9 @@ class Connection:
         out = flow.from_backend(relay.plaintext[:count], relay.now)
         if out:
             self._tls.write(out)
-            if not flow.todo:
+            if count <= _LITTLE:
+                self._list()
+            elif not flow.todo:
                 self._flush_client()
 
     def _end_backend(self, flow: Flow, fault: str) -> None:
@@ -382,6 +392,28 @@ class Connection:
 
     # Both.
 
+    def _list(self) -> None:
+        if not self._listed:
+            self._listed = True
+            self._relay.outbox.append(self)
+
+    def send_out(self) -> None:
+        """
+        The end of a turn: send what little was put together in it.
+
+        All connections do so at once, because each send wakes the one who waits for it: most are awake already then.
+        One by one, the wake-ups cost a third of a small request in http mode.
+        """
+        self._listed = False
+        try:
+            if self._fd >= 0:
+                self._upstream.release()
+                self._flush_client()
+                if self._fd >= 0 and (self._to_client or not self._upstream.flows):
+                    self._settle()
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self._defect(error)
+
     def _go_on(self) -> None:
         """After an event: next to nothing, if nothing was decided and nothing has to wait, as it is nearly always."""
         flow = self._flow
@@ -392,7 +424,7 @@ class Connection:
             or self._client_mask != _IN
             or self._client_ended
             or not self._upstream.flows
-            or self._tls.outgoing.pending
+            or (self._tls.outgoing.pending and not self._listed)
         ):
             self._settle()
             return
@@ -404,6 +436,7 @@ class Connection:
 
     def _settle(self) -> None:
         """Do what the flow decided, then wait for what is next."""
+        self._upstream.release()
         flow = self._flow
         if flow is not None and not self._closing:
             flow.todo = False

@@ -81,6 +81,8 @@ class Relay:
         """The time of this turn."""
         self.cut = 0
         """Connections that were cut at the end of a drain."""
+        self.outbox: list[Connection] = []
+        """Have something to send at the end of this turn."""
         self.unlogged = False
         """The access log has lines to flush."""
         self._most = 0
@@ -143,6 +145,10 @@ class Relay:
             what = heapq.heappop(timers)[2].what
             if what is not None:
                 what()
+        if self.outbox:
+            for connection in self.outbox:  # grows while it is worked off
+                connection.send_out()
+            self.outbox.clear()
         if self._buried:
             self._close_buried()
         if self.unlogged and now - self._logged >= _LOG_DELAY:

@@ -36,7 +36,7 @@ class Upstream:
 
     __slots__ = (
         "_backends", "_deaf", "_half_closed", "_mask", "_number", "_on_ready", "_relay", "_write",
-        "connecting", "ended", "flows", "pending", "receive", "socket",
+        "connecting", "ended", "flows", "held", "pending", "receive", "socket",
     )  # fmt: skip
 
     def __init__(self, relay: Relay, backends: tuple[Backend, ...]) -> None:
@@ -57,7 +57,9 @@ class Upstream:
         self.ended = False
         """The backend said that it will send no more."""
         self.pending: bytes = b""
-        """Waits to be written."""
+        """Waits to be written, because it could not be."""
+        self.held: bytes = b""
+        """Waits for the end of the turn: comes before all else."""
 
     def dial(self, on_ready: Callable[[int], None]) -> int:
         """Begin to connect, and call `on_ready` for what happens; 0, or the errno why no address can be reached."""
@@ -110,6 +112,8 @@ class Upstream:
 
     def send(self, data: bytes | memoryview) -> None:
         """Write now what can be written now; the rest is `pending`."""
+        if self.held:
+            self.release()
         if self._deaf:
             return
         if self.socket is None or self.connecting or self.pending:
@@ -128,6 +132,12 @@ class Upstream:
         if sent < len(data):
             self.flows = False
             self.pending = bytes(data[sent:])
+
+    def release(self) -> None:
+        """Write what was `held`."""
+        data, self.held = self.held, b""
+        if data:
+            self.send(data)
 
     def flush(self) -> None:
         """Write what is `pending`."""
@@ -176,7 +186,7 @@ class Upstream:
     def give_up(self) -> None:
         """It takes nothing more, and has said all."""
         self.park()
-        self.pending = b""
+        self.pending = self.held = b""
         self._deaf = True
 
     def drop(self, *, reset: bool = False) -> None:
@@ -189,7 +199,7 @@ class Upstream:
         self.receive = self._write = _nothing
         self.flows = False
         self.connecting = False
-        self.pending = b""
+        self.pending = self.held = b""
         if reset:
             backend.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._relay.bury(backend)
