@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import pytest
 
@@ -187,3 +188,27 @@ def test_a_client_that_does_not_close_after_us_is_left_behind():
 
         wait_until(left_behind, "nobody listens any more")
         client.raw.close()
+
+
+def test_each_pipelined_request_has_the_time_of_its_own():
+    def takes_its_time(peer):
+        while True:
+            head = peer.head()
+            for _ in range(4):
+                peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+                time.sleep(0.1)
+            peer.send(ok(head.split(b" ")[1]))
+
+    with (
+        backend(takes_its_time) as server,
+        relay(server, "--response-timeout=1s") as running,
+        Client(running.port) as client,
+    ):
+        client.send(b"".join(get(b"/%d" % number) for number in range(6)))
+        seen = []
+        while len(seen) < 6:
+            status, _, body = client.answer()
+            if status != 103:
+                seen.append((status, body))
+
+        assert seen == [(200, b"/%d" % number) for number in range(6)]

@@ -106,6 +106,8 @@ class _Worker:
             )
         except Rejected as error:
             self._report("ERROR", f"a worker cannot serve the certificate: {error}")
+            if self._context is None:  # it would accept clients only to lose them: another may be luckier
+                raise SystemExit(1) from None
         else:
             if not tickets.share(context, bytes.fromhex(keys)):
                 self._report("WARNING", "workers cannot share session tickets here: some clients will not resume")

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from sslterm.settings import Settings
 
 _FIRST_PAUSE: Final = 0.1
+_PATIENCE: Final = 10.0
+"""Seconds for all workers to take a certificate, which takes some milliseconds each."""
 _LONGEST_PAUSE: Final = 10.0
 """Seconds before a worker that died is replaced: twice as long each time, unless it lived for `_SOUND`."""
 _SOUND: Final = 60.0
@@ -103,10 +105,17 @@ class Pool:
     async def renew(self, bundle: Bundle) -> None:
         """Put `bundle` into force; returns when every worker has it."""
         self._next(bundle)
-        waits = [worker.expect(self._number) for worker in self._workers]
+        workers = list(self._workers)
+        waits = [worker.expect(self._number) for worker in workers]
         self._tell_all(self._take)
-        for each in waits:
-            await each.wait()
+        with anyio.move_on_after(_PATIENCE):
+            for each in waits:
+                await each.wait()
+            return
+        for worker in workers:
+            if worker.took < self._number:  # stuck: it is replaced, and the next one begins with this certificate
+                self._report("ERROR", f"worker {worker.row + 1} did not take the certificate within {_PATIENCE:g} s")
+                worker.kill()
 
     def drain(self, timeout: float) -> None:
         """Have them accept who waits, finish what is under way, and cut what is left after `timeout` seconds."""
@@ -198,7 +207,8 @@ class Pool:
             # No connection of this worker is idle, but one of another may be: who has most is the likeliest.
             others = [each for each in self._workers if each is not worker]
             other = max(others, key=lambda each: self.tally.row(each.row)[OPEN])
-            await other.send({"do": "make_room"})
+            if self._tasks is not None:  # not awaited: one that hears nothing must not keep this one from being heard
+                self._tasks.start_soon(other.send, {"do": "make_room"})
         elif "cut" in news:
             self.cut += news["cut"]
 

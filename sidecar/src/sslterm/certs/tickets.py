@@ -22,13 +22,13 @@ _HEAD: Final = object.__basicsize__
 
 def share(context: ssl.SSLContext, keys: bytes) -> bool:
     """Have `context` use `keys`, of `SIZE` bytes, for its tickets; False, and nothing done, where that cannot be."""
-    import ctypes
-
-    # The library is the one that `_ssl` is linked with, or, where that is no file of its own, this program.
-    library = ctypes.CDLL(getattr(ssl._ssl, "__file__", None))  # type: ignore[attr-defined]  # noqa: SLF001
     try:
+        import ctypes
+
+        # The library is the one that `_ssl` is linked with, or, where that is no file of its own, this program.
+        library = ctypes.CDLL(getattr(ssl._ssl, "__file__", None))  # type: ignore[attr-defined]  # noqa: SLF001
         options, control = library.SSL_CTX_get_options, library.SSL_CTX_ctrl
-    except AttributeError:
+    except (AttributeError, ImportError, OSError):
         return False
     options.restype, options.argtypes = ctypes.c_uint64, [ctypes.c_void_p]
     control.restype, control.argtypes = ctypes.c_long, [ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p]

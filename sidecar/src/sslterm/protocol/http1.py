@@ -165,7 +165,7 @@ _MEANINGS: Final[dict[bytes, Meaning]] = {}
 _OUTLINES: Final[dict[bytes, _Outline]] = {}
 _MOST_REMEMBERED: Final = 512
 _LONGEST_REMEMBERED: Final = 256
-"""Bytes. With what is made of them, half a megabyte in all at the worst."""
+"""Bytes. With what is made of them, a megabyte in all at the worst."""
 _SECRET: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"})
 """Not remembered beyond their own request."""
 

@@ -38,6 +38,8 @@ _NEXT_REQUEST: Final = Waiting.NEXT_REQUEST
 _RESPONSE: Final = Waiting.RESPONSE
 _RESPONSE_BODY: Final = Waiting.RESPONSE_BODY
 _OK: Final = 200
+_LOGGED: Final = 2049
+"""Bytes of a target: one more than the log shows, so that it can say that there were more."""
 _SWITCHING: Final = 101
 
 _State = Callable[["HttpFlow", memoryview, float], "bytes | memoryview"]
@@ -48,10 +50,10 @@ class HttpFlow(Flow):
     """HTTP/1.1: heads are checked and rewritten, bodies pass, each exchange leaves a record."""
 
     __slots__ = (
-        "_backend", "_client", "_draining", "_ended", "_head_limit", "_held", "_idle", "_peer", "_persists",
-        "_received", "_replay", "_request", "_request_body", "_request_head", "_request_left", "_response",
-        "_response_body", "_response_head", "_response_left", "_reused", "_says_peer", "_sent", "_started", "_status",
-        "_trusted", "_whole",
+        "_backend", "_before", "_busy_since", "_client", "_draining", "_ended", "_head_limit", "_held", "_idle",
+        "_peer", "_persists", "_received", "_replay", "_request", "_request_body", "_request_head", "_request_left",
+        "_response", "_response_body", "_response_head", "_response_left", "_reused", "_says_peer", "_sent",
+        "_started", "_status", "_trusted", "_whole",
     )  # fmt: skip
 
     def __init__(self, *, peer: bytes, trusted: bool, max_head_size: int) -> None:
@@ -73,7 +75,9 @@ class HttpFlow(Flow):
         self._draining = False
         self._ended = False
         self._idle = True
-        self._started = 0.0
+        self._started = self._busy_since = 0.0
+        self._before = 0
+        """Bytes of bodies in earlier exchanges since `_busy_since`."""
         self._whole = False
         """The request is."""
         self._request: Request | None = None
@@ -83,8 +87,8 @@ class HttpFlow(Flow):
         self._request_left = self._response_left = 0
 
     def pace(self, now: float) -> tuple[float, float]:
-        age = now - self._started
-        return (age, (self._received + self._sent) / age) if age > 0 else (0.0, inf)
+        age = now - self._busy_since
+        return (age, (self._before + self._received + self._sent) / age) if age > 0 else (0.0, inf)
 
     # What the client sends.
 
@@ -97,7 +101,8 @@ class HttpFlow(Flow):
 
     def _request_begins(self, data: memoryview, now: float) -> bytes:
         # Forget the exchange before.
-        self._started = now
+        self._started = self._busy_since = now
+        self._before = 0
         self._idle = self._whole = False
         self._request = self._response = None
         self._persists = not self._draining
@@ -205,7 +210,10 @@ class HttpFlow(Flow):
     def resume(self, now: float) -> bytes | memoryview:
         held, self._held = self._held, b""
         self.hold = False
+        # Exchanges without a pause are one stretch: a client must not seem new because it began the next one in time.
+        since, before = self._busy_since, self._before + self._received + self._sent
         out = self.from_client(memoryview(held), now)
+        self._busy_since, self._before = since, before
         if self._ended and not self.over:
             self.client_ended(now)
         return out
@@ -378,7 +386,7 @@ class HttpFlow(Flow):
     def _record(self, now: float, fault: str) -> None:
         request = self._request
         method = request.method.decode("latin-1") if request else "-"
-        target = request.target.decode("latin-1") if request else "-"
+        target = request.target[:_LOGGED].decode("latin-1") if request else "-"
         self.records.append(Record(self._started, now, self._status, method, target, self._received, self._sent, fault))
 
     def client_ended(self, now: float) -> None:

@@ -64,6 +64,7 @@ _PLAIN_HTTP: Final = (
     b"400 This port speaks TLS: use https instead.\n"
 )
 # What a connection waits for that no flow knows of; continues the numbers of `Waiting`.
+_NOTHING: Final = 0
 _HANDSHAKE: Final = 10
 _CONNECT: Final = 11
 _CLIENT_READS: Final = 12
@@ -188,7 +189,7 @@ class Connection:
     def _read_client(self) -> None:
         relay = self._relay
         try:
-            count = self._receive(relay.ciphertext)
+            count = self._receive(relay.encrypted)
         except BlockingIOError:
             return
         except OSError as error:
@@ -363,7 +364,7 @@ class Connection:
         if upstream.socket is None or flow is None or upstream.ended:
             return
         try:
-            count = upstream.receive(relay.plaintext)
+            count = upstream.receive(relay.decrypted)
         except BlockingIOError:
             return
         except OSError as error:
@@ -451,6 +452,9 @@ class Connection:
                 self._log_all(flow)
                 self._abort()
                 return
+            if flow is not None and flow.can_resume and not (self._to_client or self._closing):
+                self._settle()  # what had to wait for the client to take this, does so no more
+                return
         if self._closing and not self._to_client and self._close_softly():
             return
         self._watch()
@@ -471,6 +475,7 @@ class Connection:
                 flow.reply = b""
             if not flow.can_resume or self._to_client:
                 break
+            self._kind = _NOTHING  # the time limits of the exchange before are not those of the next
             out = flow.resume(self._relay.now)
             if out:
                 upstream.send(out)

@@ -8,11 +8,14 @@ not its to keep.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 
 def give_back() -> None:
     """Return free pages to the kernel; 1 ms for 10 MB. Does nothing where the C library cannot (musl)."""
-    import ctypes  # here, because most sidecars never have that many connections
+    with suppress(ImportError, OSError, MemoryError):  # out of descriptors or memory: then not
+        import ctypes  # here, because most sidecars never have that many connections
 
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

@@ -75,8 +75,11 @@ class Relay:
         """What is under way, and one request more for those who wait, is all that connections will do."""
         self._logged = 0.0
         self.connections: set[Connection] = set()
-        self.ciphertext = memoryview(bytearray(BUFFER))
-        self.plaintext = memoryview(bytearray(BUFFER))
+        self.encrypted = bytearray(BUFFER)
+        self.decrypted = bytearray(BUFFER)
+        self.ciphertext = memoryview(self.encrypted)
+        self.plaintext = memoryview(self.decrypted)
+        """Views of the two buffers, for slices without a copy."""
         self.now = monotonic()
         """The time of this turn."""
         self.cut = 0

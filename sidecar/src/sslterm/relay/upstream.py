@@ -48,7 +48,7 @@ class Upstream:
         self._half_closed = False
         self._on_ready: Callable[[int], None] | None = None  # held while there is a socket: no cycle outlives it
         self.socket: socket.socket | None = None
-        self.receive: Callable[[memoryview], int] = _nothing
+        self.receive: Callable[[bytearray], int] = _nothing
         """Read into a buffer: of the socket there is."""
         self._write: Callable[[bytes | memoryview], int] = _nothing
         self.flows = False

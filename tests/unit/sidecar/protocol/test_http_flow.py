@@ -662,3 +662,22 @@ def conversation(pieces):
     if wire.statuses[-1:] == [400]:
         return wire.statuses, answered  # how much of its head and body went on before the fault depends on the split
     return wire.statuses, answered, wire.to_backend, wire.state
+
+
+def test_a_body_that_trickles_is_slow_however_often_a_new_one_begins():
+    """Requests that follow each other without a pause are one stretch of time."""
+    wire = Wire()
+    flow = wire.flow
+    wire.client(POST + b"12")
+    for turn in range(5):
+        wire.now += 10
+        wire.client(b"345" + POST + b"12").backend(OK)
+        age, pace = flow.pace(wire.now)
+
+        assert age == 10 * (turn + 1)
+        assert pace < 2
+    wire.client(b"345").backend(OK)
+    wire.now += 10
+    wire.client(POST)
+
+    assert flow.pace(wire.now)[0] == 0, "after a pause, a new one"
