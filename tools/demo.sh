@@ -105,7 +105,7 @@ Look around:
   curl --insecure https://127.0.0.1:$port/headers     what the target receives (the certificate is self-signed)
   docker logs --follow www-proxy                     a line for each request
   docker stop www; sleep 2; docker ps                the sidecar goes with its target
-  docker start www; docker ps                        and comes back
+  docker start www; sleep 2; docker ps               and comes back
   docker run -d --label $mark --label byfahrer.proxy-image=sslterm --label byfahrer.frontend=:8443 \\
       -p 8443:8443 httpcheck                         another one, on port 8443
 Remove everything that the demo started:

@@ -238,7 +238,8 @@ def _environment(setting: Spec, value: str, image: str) -> dict[str, str]:
 
 def _unknown(name: str, annotation: Annotation) -> LabelError:
     if any(name == setting.name for setting in specs()):
-        return LabelError(f"{annotation}: this setting cannot be set by a label; {VOLUME_FROM} takes a certificate")
+        advice = f"; {VOLUME_FROM} takes a certificate" if name in ("cert", "key") else ""
+        return LabelError(f"{annotation}: this setting cannot be set by a label{advice}")
     known = [PROXY_IMAGE, ENABLE, *(setting.label for setting in specs() if setting.label)]
     near = difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_GUESS else []
     if near:

@@ -288,7 +288,7 @@ class Settings:
     )  # fmt: skip
     workers: int = _setting(
         1, "1", "a whole number from 1 to 16",
-        "Processes that relay: about one for each core to be used. More than one are kept by one more process.",
+        "Processes that relay, 1 to 16: about one for each core to be used. Two or more have another to keep them.",
         _workers,
     )  # fmt: skip
     max_connections: int = _setting(

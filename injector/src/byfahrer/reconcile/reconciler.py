@@ -120,6 +120,8 @@ class Reconciler:
                 return
             if now.started_at != target.started_at:
                 raise PassingError("it restarted while its proxy container was started") from error
+            if isinstance(action, Start) and isinstance(error, ConflictError):
+                raise PassingError("somebody was removing its proxy container just then") from error
             raise UnmetError(f"its proxy container '{name}' did not start: {error}") from error
         logger.debug("Proxy container '{}' started in {:.0f} ms", name, (self._clock() - begun) * 1000)
 

@@ -156,6 +156,18 @@ async def test_a_target_that_restarts_while_its_sidecar_is_started_is_nobodys_pr
     assert [line for line in said if not line.startswith("Create")] == []
 
 
+async def test_a_sidecar_that_somebody_removes_as_it_is_started_again_is_nobodys_problem(said):
+    world = World()
+    key = world.engine.run("www", ASKS)
+    await world.settle()
+    world.engine.down(world.engine.sidecars(key)[0].id)
+    world.engine.broken["start"] = [ConflictError("container is marked for removal and cannot be started")]
+    await world.settle()
+
+    assert world.engine.served(key)
+    assert not [line for line in said if "did not start" in line]
+
+
 async def test_an_image_that_is_not_there_is_told_once_and_used_when_it_comes(said):
     world = World()
     world.engine.images.clear()
