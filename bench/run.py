@@ -148,19 +148,25 @@ def main() -> int:
         with Lab(plan.bulk) as lab:
             run = Run(lab, plan, proxies, progress)
             run.measure(stages)
-        if whole and not chosen.quick and ABUSE.exists():
-            progress("abuse")
-            abused = abuse()
     except (BenchError, KeyboardInterrupt) as stopped:
         progress.clear()
         print(f"error: {str(stopped) or 'stopped'}", file=sys.stderr)
         return 1
+    failed = ""
+    if whole and not chosen.quick:
+        progress("abuse")
+        try:
+            abused = abuse()
+        except (BenchError, KeyboardInterrupt) as stopped:  # what was measured until here is worth keeping
+            failed = str(stopped) or "stopped"
     progress.clear()
     told = report.Report(run.results, conditions | {"rate": round(run.rate)}, plan, abused)
     print(told.screen())
     for path in told.save(folder):
         print(f"written: {path.relative_to(ROOT)}")
-    return 0
+    if failed:
+        print(f"error: {failed}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
