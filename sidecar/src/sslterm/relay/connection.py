@@ -267,6 +267,7 @@ class Connection:
                         self._list()
                     else:
                         upstream.send(out)
+                        relay.hurry = True
             if tls.ended:
                 if not self._end_told:
                     self._end_told = True
@@ -379,8 +380,10 @@ class Connection:
             self._tls.write(out)
             if count <= _LITTLE:
                 self._list()
-            elif not flow.todo:
-                self._flush_client()
+            else:
+                relay.hurry = True
+                if not flow.todo:
+                    self._flush_client()
 
     def _end_backend(self, flow: Flow, fault: str) -> None:
         upstream = self._upstream
