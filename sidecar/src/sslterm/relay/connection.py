@@ -134,9 +134,11 @@ class Connection:
             self._defect(error)
 
     @property
-    def idle_until(self) -> float:
-        """When an idle connection would be closed; infinite for one that is not idle."""
-        return self._deadline if self._flow is not None and self._flow.idle and not self._closing else inf
+    def idle_since(self) -> float:
+        """When an idle connection became so; infinite for one that is not idle."""
+        if self._flow is None or not self._flow.idle or self._closing:
+            return inf
+        return self._deadline - self.listener.limits[Waiting.NEXT_REQUEST]
 
     @property
     def pace(self) -> float:

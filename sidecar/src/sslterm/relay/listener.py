@@ -17,7 +17,6 @@ import select
 import socket
 import struct
 from array import array
-from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from sslterm.protocol.flows import Waiting
@@ -44,6 +43,8 @@ _SILENCE: Final = 10.0
 _SUBJECTS: Final = 32
 _TRICKLE: Final = 1024.0
 """Bytes a second, over a whole body and after `stall_timeout`: a modem had five times that."""
+_JUST_NOW: Final = 0.5
+"""Seconds: who shook hands or got an answer since then is about to ask, and would lose a request on its way."""
 _LOOK_AGAIN: Final = 0.25
 """Seconds: one of the connections may be idle by then."""
 _ATTACH_REUSEPORT_CBPF: Final = 51
@@ -190,8 +191,8 @@ class Listener:
         No client must keep all others out by waiting, nor by a byte of a body now and then (R.U.D.Y.).
         """
         mine = [each for each in self.relay.connections if each.listener is self]
-        oldest = min(mine, key=lambda each: each.idle_until, default=None)
-        if oldest is not None and oldest.idle_until < inf:
+        oldest = min(mine, key=lambda each: each.idle_since, default=None)
+        if oldest is not None and oldest.idle_since <= self.relay.now - _JUST_NOW:
             oldest.evict()
             return True
         slowest = min(mine, key=lambda each: each.pace, default=None)
