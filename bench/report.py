@@ -95,7 +95,7 @@ def conditions(plan: Plan, quick: bool) -> dict[str, object]:
         "command": "make bench QUICK=1" if quick else "make bench",
         "cpu": cpu,
         "cores": os.cpu_count(),
-        "kernel": platform.release(),
+        "kernel": ".".join(platform.release().split(".")[:2]),
         "rounds": dict(plan.rounds),
         "plan": {name: value for name, value in asdict(plan).items() if name != "rounds"},
         "connections": CONNECTIONS,
