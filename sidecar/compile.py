@@ -19,7 +19,7 @@ COMPILED = ("access_log.py", "protocol/*.py", "relay/*.py")
 
 
 def main(folder: Path) -> None:
-    from mypyc.build import mypycify  # type: ignore[import-untyped,unused-ignore]
+    from mypyc.build import mypycify  # type: ignore[import-untyped,unused-ignore]  # typed or not by mypy's version
     from setuptools import setup
 
     shutil.rmtree(folder, ignore_errors=True)

@@ -25,7 +25,8 @@ def share(context: ssl.SSLContext, keys: bytes) -> bool:
     try:
         import ctypes
 
-        # The library is the one that `_ssl` is linked with, or, where that is no file of its own, this program.
+        # The library is the one that `_ssl` is linked with, or, where that is no file of its own, this program. The
+        # module is private and unknown to typeshed, and the only one that says which libssl this interpreter uses.
         library = ctypes.CDLL(getattr(ssl._ssl, "__file__", None))  # type: ignore[attr-defined]  # noqa: SLF001
         options, control = library.SSL_CTX_get_options, library.SSL_CTX_ctrl
     except (AttributeError, ImportError, OSError):

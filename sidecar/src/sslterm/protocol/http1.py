@@ -8,6 +8,9 @@ one that hides another.
 
 Field lines are mostly the same from one head to the next: what was found of a line is remembered by its very bytes, and
 so is what the special lines of a head come to. Both are bounded, hold nothing that was refused, and no cookies.
+
+Long, because requests and responses share the sorting of field lines, and what is refused of either should be read in
+one place.
 """
 
 from __future__ import annotations

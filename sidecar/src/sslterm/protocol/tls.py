@@ -50,7 +50,8 @@ class TlsSession:
         self.outgoing = ssl.MemoryBIO()
         """`pending`: bytes of ciphertext that wait in `take()`."""
         self._session = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
-        # The calls of every turn, looked up once, and those to OpenSSL without the wrapper that only forwards them.
+        # The calls of every turn, looked up once, and those to OpenSSL without the wrapper that only forwards them:
+        # `_sslobj` is private, but has been what `SSLObject` forwards to since Python 3.6.
         direct: Any = self._session._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
         self._read: Callable[[int, memoryview], int] = direct.read
         self._write: Callable[[bytes | memoryview], int] = direct.write
