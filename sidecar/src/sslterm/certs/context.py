@@ -79,7 +79,7 @@ def build(bundle: Bundle, mode: Mode, profile: TlsProfile) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _MINIMUM[profile]
     context.set_ciphers(INTERMEDIATE_CIPHERS)
-    # One, as Go's servers do: each costs a signature's tenth, and every resumption brings the next one.
+    # One, as Go's servers do: every resumption brings the next one, and each has to be made and sent.
     context.num_tickets = 1
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     # All of these ciphers are sound, so the client chooses, which knows what its processor does fast (Mozilla).
