@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from sslterm.settings import Settings
 
 _FIRST_PAUSE: Final = 0.1
-_PATIENCE: Final = 10.0
-"""Seconds for all workers to take a certificate, which takes some milliseconds each."""
 _LONGEST_PAUSE: Final = 10.0
 """Seconds before a worker that died is replaced: twice as long each time, unless it lived for `_SOUND`."""
 _SOUND: Final = 60.0
 _OVERDUE: Final = 3.0
 """Seconds that a worker may take to end beyond those that it was given; it writes its access log for two of them."""
+_PATIENCE: Final = 10.0
+"""Seconds for all workers to take a certificate, which takes some milliseconds each."""
 _SILENCE: Final = 5.0
 """Seconds in which a line is not repeated: half of what one worker's listener keeps."""
 _CHUNK: Final = 65536
