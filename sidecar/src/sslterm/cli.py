@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _SECTIONS: Final = {
-    "Where": ("frontend-addr", "backend-addr", "mode", "trusted-proxies", "hand-over", "workers"),
-    "Certificate": ("cert", "key", "tls-profile"),
+    "Where": ("frontend-addr", "backend-addr", "mode", "redirect-addr", "trusted-proxies", "hand-over", "workers"),
+    "Certificate": ("cert", "key", "cert-dir", "tls-profile", "authority", "authority-token"),
+    "Clients": ("client-auth", "client-ca", "allow"),
+    "ACME": ("acme", "acme-directory", "acme-email", "acme-ca", "acme-dir", "acme-challenge"),
+    "PROXY protocol": ("accept-proxy", "send-proxy", "proxy-spiffe-type"),
     "Logs": ("log-level", "log-format", "access-log"),
 }
 _REST: Final = "Limits"
 
 _METAVARS: Final = {
     "host": "ADDR", "a path": "FILE", "a duration": "TIME", "a size": "SIZE", "a whole": "N", "networks": "NETS",
+    "DNS": "NAMES", "all, or": "WHO", "letsencrypt": "URL", "an e-mail": "EMAIL",
 }  # fmt: skip
 """What stands for a value in the help, by how `Spec.accepts` begins; the others list their choices."""
 

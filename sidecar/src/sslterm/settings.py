@@ -22,6 +22,12 @@ T = TypeVar("T")
 CHECK_ALPN: Final = "sslterm-check/1"
 """The ALPN id by which `sslterm check` makes itself known: it is answered after the handshake and never relayed."""
 
+ACME_DIRECTORIES: Final = {
+    "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
+    "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
+}
+"""Servers that have a name of their own here."""
+
 AUTO_PORTS: Final = (443, 8443)
 """The ports that the frontend address `auto` stands for, in order."""
 
@@ -59,6 +65,28 @@ AUTO: Final = Auto.AUTO
 class Mode(enum.StrEnum):
     HTTP = "http"
     TCP = "tcp"
+
+
+class ClientAuth(enum.StrEnum):
+    """Whether clients have to show a certificate."""
+
+    NONE = "none"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+class SendProxy(enum.StrEnum):
+    """Whether the backend is told who called by the PROXY protocol."""
+
+    OFF = "off"
+    V2 = "v2"
+
+
+class AcmeChallenge(enum.StrEnum):
+    """How a name is proved to be ours (RFC 8737; RFC 8555, section 8.3)."""
+
+    TLS_ALPN_01 = "tls-alpn-01"
+    HTTP_01 = "http-01"
 
 
 class LogFormat(enum.StrEnum):
@@ -160,6 +188,55 @@ def _workers(text: str) -> int:
 
 def _networks(text: str) -> Networks:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+_DNS_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+_DNS_NAME = re.compile(rf"(?=.{{1,253}}$){_DNS_LABEL}(\.{_DNS_LABEL})*")
+_PATTERN = re.compile(r"spiffe://[a-z0-9._*-]+(/[A-Za-z0-9._*-]+)+|[A-Za-z0-9_*-]+(\.[A-Za-z0-9_*-]+)*")
+_URL = re.compile(r"https://[^\s/?#]+[^\s?#]*")
+
+
+def _list(text: str) -> list[str]:
+    return [part for each in text.split(",") if (part := each.strip())]
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    found = tuple(_list(text))
+    if not all(_PATTERN.fullmatch(each) for each in found):
+        raise ValueError(text)
+    return found
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """DNS names between commas, or none, in lower case; ValueError for anything else."""
+    found = tuple(dict.fromkeys(each.lower() for each in _list(text)))
+    if not all(_DNS_NAME.fullmatch(each) for each in found):
+        raise ValueError(text)
+    return found
+
+
+def _directory(text: str) -> str:
+    url = ACME_DIRECTORIES.get(text, text)
+    if not _URL.fullmatch(url):
+        raise ValueError(text)
+    return url
+
+
+def _email(text: str) -> str:
+    if text and not re.fullmatch(r"[^\s@,]+@[^\s@,]+", text):
+        raise ValueError(text)
+    return text
+
+
+def _plain_address(text: str) -> Address:
+    return parse_address(text)
+
+
+def _tlv_type(text: str) -> int:
+    number = int(text, 0)
+    if not 0xD0 <= number <= 0xF7:
+        raise ValueError(text)
+    return number
 
 
 def _level(text: str) -> str:
@@ -273,6 +350,67 @@ class Settings:
         TlsProfile.INTERMEDIATE, "intermediate", "intermediate or modern",
         "Mozilla's TLS profile: intermediate is TLS 1.2 and 1.3, modern is 1.3 only.", _one_of(TlsProfile),
     )  # fmt: skip
+    cert_dir: Path | None = _setting(
+        None, None, "a path to a folder", "Folder of pairs NAME.crt, NAME.key, of which SNI chooses.",
+        Path, label=None,
+    )  # fmt: skip
+    authority: Path | None = _setting(
+        None, None, "a path to a unix socket", "Socket of byfahrer's authority, which gives certificates.",
+        Path, label=None,
+    )  # fmt: skip
+    authority_token: Path | None = _setting(
+        None, None, "a path to a file", "File with the token by which the authority knows whom this sidecar is for.",
+        Path, label=None,
+    )  # fmt: skip
+    client_auth: ClientAuth = _setting(
+        ClientAuth.NONE, "none", "none, optional or required",
+        "Whether clients must show a certificate. required wants allow to say whose.", _one_of(ClientAuth),
+    )  # fmt: skip
+    client_ca: Path | None = _setting(
+        None, None, "a path to a PEM file",
+        "Authorities that clients' certificates must come from. Default: those of byfahrer's authority.", Path,
+    )  # fmt: skip
+    allow: tuple[str, ...] = _setting(
+        (), "", "all, or names such as web, *.shop or spiffe://example.org/ns/shop/svc/*, between commas",
+        "Clients that may call, by DNS name or SPIFFE ID in their certificate: * is one segment, ** any.",
+        _patterns,
+    )  # fmt: skip
+    acme: tuple[str, ...] = _setting(
+        (), "", "DNS names between commas", "Names to get a certificate for from an ACME server.", parse_names,
+    )  # fmt: skip
+    acme_directory: str = _setting(
+        ACME_DIRECTORIES["letsencrypt"], "letsencrypt", "letsencrypt, letsencrypt-staging or an https URL",
+        "The ACME server, by its directory. The staging one is for trying out: nobody trusts it.", _directory,
+    )  # fmt: skip
+    acme_email: str = _setting("", "", "an e-mail address", "Contact for the ACME account; may be left out.", _email)
+    acme_ca: Path | None = _setting(
+        None, None, "a path to a PEM file", "Authorities of a private ACME server's own certificate.", Path, label=None,
+    )  # fmt: skip
+    acme_dir: Path = _setting(
+        Path("/var/lib/sslterm"), "/var/lib/sslterm", "a path to a folder",
+        "Where the ACME account and certificates are kept; a volume, so that they outlive the sidecar.",
+        Path, label=None,
+    )  # fmt: skip
+    acme_challenge: AcmeChallenge = _setting(
+        AcmeChallenge.TLS_ALPN_01, "tls-alpn-01", "tls-alpn-01 or http-01",
+        "How names are proved: on the frontend (public port 443) or the redirect address (public port 80).",
+        _one_of(AcmeChallenge),
+    )  # fmt: skip
+    redirect_addr: Address | None = _setting(
+        None, None, "host:port, :port or [v6]:port", "Where plain HTTP is answered with 308 to https, usually :80.",
+        _plain_address, label="redirect",
+    )  # fmt: skip
+    accept_proxy: Networks = _setting(
+        (), "", "networks such as 10.0.0.0/8,192.0.2.1",
+        "Load balancers that begin each connection with a PROXY protocol header (v1 or v2), and must.", _networks,
+    )  # fmt: skip
+    send_proxy: SendProxy = _setting(
+        SendProxy.OFF, "off", "off or v2",
+        "tcp mode: tell the backend who called by PROXY protocol v2, with TLS and SPIFFE details.", _one_of(SendProxy),
+    )  # fmt: skip
+    proxy_spiffe_type: int = _setting(
+        0xD0, "0xD0", "a number from 0xD0 to 0xF7", "Type of the PROXY protocol field for the SPIFFE ID.", _tlv_type,
+    )  # fmt: skip
     trusted_proxies: Networks = _setting(
         (), "", "networks such as 10.0.0.0/8,192.0.2.1", "Peers whose X-Forwarded-* headers are believed.", _networks,
     )  # fmt: skip
@@ -329,6 +467,42 @@ class Settings:
             anywhere = ("", "0.0.0.0", "::")
             if front.host == back.host or (front.host in anywhere and back.host in ("127.0.0.1", "::1", "localhost")):
                 raise SettingError("backend-addr", str(back), f"another port than frontend-addr={front}")
+
+        self._check_certificate()
+        self._check_clients()
+
+    def _check_certificate(self) -> None:
+        """Where the certificate is from is said once."""
+        given = [
+            name for name, value in (("cert", self.cert), ("cert-dir", self.cert_dir), ("acme", self.acme)) if value
+        ]
+        if len(given) > 1:
+            raise SettingError(
+                given[1], _written(getattr(self, given[1].replace("-", "_"))), f"no {given[0]} beside it"
+            )
+        if (self.authority is None) != (self.authority_token is None):
+            raise SettingError("authority", str(self.authority), "to come together with authority-token")
+        if self.acme_challenge is AcmeChallenge.HTTP_01 and self.acme and self.redirect_addr is None:
+            raise SettingError("acme-challenge", "http-01", "redirect-addr beside it, such as :80")
+
+    def _check_clients(self) -> None:
+        """Who may call is said as a whole: a half of it would let in everybody, or nobody."""
+        if self.client_auth is ClientAuth.NONE:
+            for name, value in (("allow", self.allow), ("client-ca", self.client_ca)):
+                if value:
+                    raise SettingError(name, _written(value), "client-auth=required or optional beside it")
+        else:
+            if self.client_auth is ClientAuth.REQUIRED and not self.allow:
+                accepts = "allow beside it, with the names that may call, or allow=all for any valid certificate"
+                raise SettingError("client-auth", "required", accepts)
+            if self.client_ca is None and self.authority is None:
+                raise SettingError(
+                    "client-auth", str(self.client_auth), "client-ca beside it: a PEM file of authorities"
+                )
+        if self.send_proxy is not SendProxy.OFF and self.mode is Mode.HTTP:
+            raise SettingError(
+                "send-proxy", str(self.send_proxy), "mode=tcp beside it (http mode has headers for that)"
+            )
 
     @classmethod
     def resolve(cls, flags: Mapping[str, str], environ: Mapping[str, str]) -> Settings:

@@ -32,7 +32,7 @@ from sslterm.settings import Mode, Settings
 if TYPE_CHECKING:
     import socket
 
-    from sslterm.certs.bundle import Bundle
+    from sslterm.certs.bundle import Credentials
     from sslterm.certs.maker import Maker
     from sslterm.relay.policy import Backend
     from sslterm.workers import Pool
@@ -107,7 +107,7 @@ class _Sidecar:
         address, backends = await find_backends(settings, self._report)
         # Only then: until the backend is there, clients are refused as they would be without a sidecar; and `auto`
         # must not take a port that the target was about to open.
-        await self._relay.start(identity.bundle)
+        await self._relay.start(identity.credentials)
         listener, frontend = open_frontend(settings)
         await self._relay.serve(listener, backends)
         self._phase = _Phase.SERVING
@@ -167,7 +167,7 @@ class _Sidecar:
             self._report("ERROR", f"Certificate not reloaded, the one before stays in force: {error}")
         else:
             if identity is not before:
-                await self._relay.renew(identity.bundle)
+                await self._relay.renew(identity.credentials)
             self._tell("Certificate unchanged:" if identity is before else "Certificate reloaded:", identity)
 
     def _farewell(self) -> int:
@@ -197,10 +197,10 @@ class _OwnRelay:
         """Connections that were cut at the end."""
         return self._relay.cut
 
-    async def start(self, bundle: Bundle) -> None:
+    async def start(self, credentials: Credentials) -> None:
         """Nothing: it asks the store for each connection's certificate."""
 
-    async def renew(self, bundle: Bundle) -> None:
+    async def renew(self, credentials: Credentials) -> None:
         """Nothing, as above."""
 
     async def serve(self, listener: socket.socket, backends: tuple[Backend, ...]) -> None:

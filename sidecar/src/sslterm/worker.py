@@ -95,8 +95,9 @@ class _Worker:
 
     # The orders.
 
-    def _do_take(self, number: int, keys: str, bundle: dict[str, str]) -> None:
-        """Serve this certificate from now on; the first process has proved it."""
+    def _do_take(self, number: int, keys: str, pairs: list[dict[str, str]], authorities: str) -> None:
+        """Serve these certificates from now on; the first process has proved it."""
+        bundle = pairs[0]
         chain, key = (bundle[name].encode("latin-1") for name in ("chain", "key"))
         try:
             context = build(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from sslterm.certs.bundle import Bundle
+    from sslterm.certs.bundle import Credentials
     from sslterm.relay.policy import Backend
     from sslterm.settings import Settings
 
@@ -69,9 +69,9 @@ class Pool:
         self._leaving = anyio.Event()
         self._tasks: TaskGroup | None = None
 
-    async def start(self, bundle: Bundle) -> None:
-        """Start all workers, and wait until each can serve `bundle`. Raises `Unable`."""
-        self._next(bundle)
+    async def start(self, credentials: Credentials) -> None:
+        """Start all workers, and wait until each can serve `credentials`. Raises `Unable`."""
+        self._next(credentials)
         try:
             for row in range(self._settings.workers):
                 self._workers.append(self._start(row))
@@ -102,9 +102,9 @@ class Pool:
                     keepers.start_soon(self._keep, row)
             self._tasks.cancel_scope.cancel()
 
-    async def renew(self, bundle: Bundle) -> None:
-        """Put `bundle` into force; returns when every worker has it."""
-        self._next(bundle)
+    async def renew(self, credentials: Credentials) -> None:
+        """Put `credentials` into force; returns when every worker has it."""
+        self._next(credentials)
         workers = list(self._workers)
         waits = [worker.expect(self._number) for worker in workers]
         self._tell_all(self._take)
@@ -134,18 +134,22 @@ class Pool:
             self._listener.close()
         os.close(self._memory)
 
-    def _next(self, bundle: Bundle) -> None:
+    def _next(self, credentials: Credentials) -> None:
         self._number += 1
         self._take = {
             "do": "take",
             "number": self._number,
             "keys": os.urandom(tickets.SIZE).hex(),  # new ones: nobody resumes into a certificate that was replaced
-            "bundle": {
-                "chain": bundle.chain.decode("latin-1"),
-                "key": bundle.key.decode("latin-1"),
-                "source": bundle.source,
-                "key_source": bundle.key_source,
-            },
+            "pairs": [
+                {
+                    "chain": bundle.chain.decode("latin-1"),
+                    "key": bundle.key.decode("latin-1"),
+                    "source": bundle.source,
+                    "key_source": bundle.key_source,
+                }
+                for bundle in credentials.pairs
+            ],
+            "authorities": credentials.authorities.decode("latin-1"),
         }
 
     def _start(self, row: int) -> _Worker:

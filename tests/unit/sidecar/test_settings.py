@@ -91,9 +91,7 @@ def test_the_default_that_is_shown_is_the_default_that_is_used(spec):
     assert getattr(Settings(), spec.attribute) == shown
 
 
-@pytest.mark.parametrize(
-    "spec", [s for s in specs() if s.accepts != "a path to a PEM file"], ids=lambda spec: spec.name
-)
+@pytest.mark.parametrize("spec", [s for s in specs() if not s.accepts.startswith("a path")], ids=lambda spec: spec.name)
 def test_a_bad_value_is_refused_with_the_name_it_was_given_by(spec):
     for flags, environ, named in [
         ({spec.name: "!"}, {}, f"--{spec.name}="),

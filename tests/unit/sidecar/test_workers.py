@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from lab.certificates import make
-from sslterm.certs.bundle import Bundle
+from sslterm.certs.bundle import Bundle, Credentials
 from sslterm.endpoints import Unable
 from sslterm.settings import Settings
 from sslterm.workers import Pool
@@ -29,7 +29,7 @@ def test_workers_that_cannot_start_are_an_error_at_once(monkeypatch, program, re
     async def start():
         pool = Pool(Settings(workers=2), lambda *_: None)
         try:
-            await pool.start(Bundle(PAIR.cert, PAIR.key, "cert.pem", "key.pem"))
+            await pool.start(Credentials((Bundle(PAIR.cert, PAIR.key, "cert.pem", "key.pem"),)))
         finally:
             pool.close()
 

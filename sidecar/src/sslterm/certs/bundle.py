@@ -56,11 +56,21 @@ class Bundle:
         return hashlib.sha256(self.leaf()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """All that a handshake needs: which certificates to serve, and whose clients to believe. Equal bytes are equal."""
+
+    pairs: tuple[Bundle, ...]
+    """The default first; the others are for clients that ask for a name that they hold (SNI, RFC 6066, section 3)."""
+    authorities: bytes = b""
+    """PEM: those that clients' certificates must come from; empty where none is asked for, or none is known."""
+
+
 class Source(Protocol):
     """Somewhere that certificates come from."""
 
-    async def obtain(self) -> Bundle:
-        """The certificate as it is now. Raises `Rejected`."""
+    async def obtain(self) -> Credentials:
+        """The certificates as they are now. Raises `Rejected`."""
 
     async def changed(self) -> None:
         """Return when `obtain` is worth calling again."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from sslterm.certs.bundle import Bundle, Rejected
+from sslterm.certs.bundle import Bundle, Credentials, Rejected
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,10 +37,10 @@ class FilePair:
         self._interval = interval
         self._read_at: _Stamp = ()
 
-    async def obtain(self) -> Bundle:
+    async def obtain(self) -> Credentials:
         """Both files as they are now. Raises `Rejected`."""
         self._read_at = self._stamp()  # taken first: what changes during the reading is seen as a change later
-        return Bundle(_content(self._cert), _content(self._key), str(self._cert), str(self._key))
+        return Credentials((Bundle(_content(self._cert), _content(self._key), str(self._cert), str(self._key)),))
 
     async def changed(self) -> None:
         """Return when the files differ from those last read, and stopped changing."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import anyio.to_thread
 
-from sslterm.certs.bundle import Bundle, Rejected
+from sslterm.certs.bundle import Bundle, Credentials, Rejected
 from sslterm.certs.maker import Maker, MakerError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class SelfSigned:
         self._renew_at = 0.0
         self._pause = _INTERVAL
 
-    async def obtain(self) -> Bundle:
+    async def obtain(self) -> Credentials:
         """A new key and certificate. Raises `Rejected` if the child process fails, or the addresses are not told."""
         try:
             named = self._addresses() | {"127.0.0.1", "::1"}
@@ -63,7 +63,7 @@ class SelfSigned:
         self._pause = _INTERVAL
         self._named = named
         self._renew_at = time.time() + self._days * 86400 * 2 / 3
-        return Bundle(made["chain"].encode(), made["key"].encode(), "self-signed", "self-signed")
+        return Credentials((Bundle(made["chain"].encode(), made["key"].encode(), "self-signed", "self-signed"),))
 
     async def changed(self) -> None:
         """Return when it is time for a new one."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sslterm.certs import context
-from sslterm.certs.bundle import Bundle, Rejected
+from sslterm.certs.bundle import Bundle, Credentials, Rejected
 
 if TYPE_CHECKING:
     import ssl
@@ -30,9 +30,15 @@ def _now() -> datetime:
 class Identity:
     """A bundle that was proved, and the context that serves it."""
 
-    bundle: Bundle
+    credentials: Credentials
     context: ssl.SSLContext
     facts: Facts
+    """Of the default certificate."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """The default certificate."""
+        return self.credentials.pairs[0]
 
     def __str__(self) -> str:
         """For log lines: where it is from, which one it is, for whom, until when."""
@@ -64,18 +70,19 @@ class Store:
             raise RuntimeError("no certificate was put into force yet")
         return self._current.context
 
-    def put(self, bundle: Bundle) -> Identity:
+    def put(self, credentials: Credentials) -> Identity:
         """
-        Put `bundle` into force, or raise `Rejected` and change nothing.
+        Put `credentials` into force, or raise `Rejected` and change nothing.
 
         One that is expired or not valid yet is accepted only where none better is in force: a service that answers
         with an expired certificate can still be reached by those who look past it, one that exits cannot.
         """
-        if self._current is not None and self._current.bundle == bundle:
+        if self._current is not None and self._current.credentials == credentials:
             return self._current
+        bundle = credentials.pairs[0]
         bundle.check()
         served = context.build(bundle, self._mode, self._profile)
-        identity = Identity(bundle, served, context.prove(served, bundle))
+        identity = Identity(credentials, served, context.prove(served, bundle))
         fault = self.fault(identity)
         if fault and self._current is not None and not self.fault(self._current):
             raise Rejected(f"{bundle.source}: {fault}")

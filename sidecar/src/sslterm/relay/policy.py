@@ -26,6 +26,10 @@ class Policy:
     settings: Settings
     context: Callable[[], ssl.SSLContext]
     """The certificate now in force: called once for each connection."""
+    own_uri: Callable[[], str] = lambda: ""
+    """The SPIFFE ID in the certificate now in force; empty if it has none."""
+    challenge: Callable[[], ssl.SSLContext | None] = lambda: None
+    """The context that answers ACME's tls-alpn-01 (RFC 8737), while a name is being proved."""
     backends: tuple[Backend, ...]
     """Tried in this order."""
     access_log: AccessLog | None

@@ -46,12 +46,12 @@ def symlinked(directory):
 def test_each_way_of_replacing_is_seen(tmp_path, prepare, replace):
     async def run():
         pair = FilePair(*prepare(tmp_path), interval=TICK)
-        before = await pair.obtain()
+        before = (await pair.obtain()).pairs[0]
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pair.changed)
             await anyio.sleep(3 * TICK)
             replace(tmp_path)
-        return before, await pair.obtain()
+        return before, (await pair.obtain()).pairs[0]
 
     before, after = anyio.run(run)
 

@@ -42,7 +42,7 @@ def pauses(monkeypatch):
 def test_it_names_the_host_loopback_and_every_address(monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "w" * 63 + ".example")
     maker = FakeMaker()
-    bundle = anyio.run(SelfSigned(maker, lambda: frozenset({"172.17.0.2"})).obtain)
+    bundle = anyio.run(SelfSigned(maker, lambda: frozenset({"172.17.0.2"})).obtain).pairs[0]
 
     assert maker.orders == [
         {
