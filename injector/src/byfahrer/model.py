@@ -55,6 +55,18 @@ class Mount:
     source: str
     """Volume name, or path on the host."""
     destination: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A container's place in one network."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    """Names under which others on this network find it, besides its own."""
+    addresses: tuple[str, ...] = ()
+    """IP addresses, as text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +93,10 @@ class Container:
     finished_at: int = 0
     exit_code: int = 0
     network_mode: str = "default"
+    hostname: str = ""
+    networks: tuple[Network, ...] = ()
+    inherited: frozenset[str] = frozenset()
+    """Labels that its image carries with the same value: whoever made the image wrote them, so they prove no identity."""
     mounts: tuple[Mount, ...] = ()
     user: str = ""
     """As it was created; empty for the image's own."""
