@@ -96,7 +96,7 @@ class Container:
     hostname: str = ""
     networks: tuple[Network, ...] = ()
     inherited: frozenset[str] = frozenset()
-    """Labels that its image carries with the same value: whoever made the image wrote them, so they prove no identity."""
+    """Labels that its image carries with the same value: its maker wrote them, so they prove no identity."""
     mounts: tuple[Mount, ...] = ()
     user: str = ""
     """As it was created; empty for the image's own."""
