@@ -17,6 +17,7 @@ import select
 import socket
 import traceback
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from math import inf
 from pathlib import PurePath
@@ -24,12 +25,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sslterm.protocol.flows import Flow, RawFlow, Waiting
 from sslterm.protocol.http_flow import HttpFlow
+from sslterm.protocol.preface import ACME_ALPN, Preface
+from sslterm.protocol.proxy import ProxyError
 from sslterm.protocol.tls import PlainHttpError, TlsError, TlsSession, TlsTruncatedError
 from sslterm.relay.tally import REFUSED, REQUESTS
 from sslterm.relay.upstream import RESET, Upstream
-from sslterm.settings import CHECK_ALPN, Mode
+from sslterm.settings import CHECK_ALPN, Mode, Networks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sslterm.relay.listener import Listener
     from sslterm.relay.loop import Timer
 
@@ -59,6 +64,8 @@ _LITTLE: Final = 4096
 """Bytes that are worth a copy, to be sent at the end of the turn."""
 _LONGEST_TIMER: Final = 30.0
 """Seconds after which a timer looks again, so that those of closed connections do not pile up."""
+_NEVER_RELAYED: Final = frozenset({CHECK_ALPN, ACME_ALPN})
+"""Application protocols of which the handshake is the answer (RFC 8737, section 3)."""
 _PLAIN_HTTP: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
     b"400 This port speaks TLS: use https instead.\n"
@@ -76,6 +83,10 @@ _FROM_BEGINNING: Final = frozenset({
 """Limits that run from the beginning, whatever trickles in; the others start anew when content has moved."""
 
 
+def _among(peer: str, networks: Networks) -> bool:
+    return bool(networks) and any(ip_address(peer.partition("%")[0]) in each for each in networks)
+
+
 class Connection:
     """A client, from accept to close."""
 
@@ -91,11 +102,10 @@ class Connection:
         self._policy = listener.policy
         self._log = listener.policy.access_log
         self._client = client
-        self._receive = client.recv_into
+        self._receive: Callable[[bytearray], int] = client.recv_into
         self._send = client.send
         self._fd = client.fileno()
-        self._peer: str = peer[0].removeprefix("::ffff:")
-        self._name = f"[{self._peer}]:{peer[1]}" if ":" in self._peer else f"{self._peer}:{peer[1]}"
+        self._called_by(peer[0].removeprefix("::ffff:"), peer[1])
         self._tls = TlsSession(listener.policy.context())
         self._upstream = Upstream(relay, listener.policy.backends)
         self._flow: Flow | None = None
@@ -109,10 +119,23 @@ class Connection:
         self._client_mask = _IN
         self._kind = _HANDSHAKE
         client.setblocking(False)
-        relay.register(self._fd, self._on_client)
+        relay.register(self._fd, self._first_handler())
         relay.connections.add(self)
         self._deadline = relay.now + listener.policy.settings.handshake_timeout
         self._timer = self._start_timer()
+
+    def _called_by(self, host: str, port: int) -> None:
+        self._peer: str = host
+        self._name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _first_handler(self) -> Callable[[int], None]:
+        """What takes the client's first bytes: TLS, unless somebody has to look at them before."""
+        policy = self._policy
+        headed = _among(self._peer, policy.settings.accept_proxy)
+        probing = policy.challenge() is not None
+        if headed or probing:
+            return partial(self._on_preface, Preface(headed=headed, probing=probing))
+        return self._on_client
 
     @property
     def under_way(self) -> bool:
@@ -172,6 +195,39 @@ class Connection:
             self.cut("a defect of sslterm")
 
     # The client's socket.
+
+    def _on_preface(self, preface: Preface, _mask: int) -> None:
+        try:
+            self._read_preface(preface)
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self._defect(error)
+
+    def _read_preface(self, preface: Preface) -> None:
+        try:
+            data = self._client.recv(_LITTLE)
+            if data and not preface.feed(data):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        except ProxyError as error:
+            self.listener.tally[REFUSED] += 1
+            self.listener.complain("WARNING", f"no PROXY protocol from {self._peer}: {error}")
+            data = b""
+        if not data:
+            self._abort()
+            return
+        caller = preface.caller
+        if caller is not None:
+            self._called_by(caller.host, caller.port)
+        challenge = self._policy.challenge() if preface.probes else None
+        if challenge is not None:
+            self._tls = TlsSession(challenge)
+        self._relay.hand(self._fd, self._on_client)
+        self._receive = preface.take_into
+        self._on_client(_IN)
+        self._receive = self._client.recv_into
 
     def _on_client(self, mask: int) -> None:
         try:
@@ -239,7 +295,7 @@ class Connection:
 
     def _open(self) -> Flow | None:
         """The handshake is done: the flow for what follows, or None if nothing does."""
-        if self._tls.alpn == CHECK_ALPN:
+        if self._tls.alpn in _NEVER_RELAYED:
             self._tls.close_write()
             self._closing = True
             return None
@@ -247,8 +303,7 @@ class Connection:
         if settings.mode is Mode.TCP:
             self._flow = RawFlow(self._relay.now)
         else:
-            networks = settings.trusted_proxies
-            trusted = bool(networks) and any(ip_address(self._peer.partition("%")[0]) in each for each in networks)
+            trusted = _among(self._peer, settings.trusted_proxies)
             self._flow = HttpFlow(peer=self._peer.encode(), trusted=trusted, max_head_size=settings.max_head_size)
         return self._flow
 
