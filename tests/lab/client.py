@@ -51,11 +51,19 @@ class Client(Peer):
             raise
 
     @staticmethod
-    def hello() -> bytes:
-        """The first flight of a handshake."""
+    def hello(
+        *protocols: str,
+        server_name: str | None = "localhost",
+        newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
+    ) -> bytes:
+        """The first flight of a handshake, which offers these application protocols."""
+        context = any_certificate()
+        context.maximum_version = newest
+        if protocols:
+            context.set_alpn_protocols(list(protocols))
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         with suppress(ssl.SSLWantReadError):
-            any_certificate().wrap_bio(incoming, outgoing).do_handshake()
+            context.wrap_bio(incoming, outgoing, server_hostname=server_name).do_handshake()
         return outgoing.read()
 
     def _until_done(self, step):
