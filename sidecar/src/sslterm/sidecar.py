@@ -19,21 +19,28 @@ from anyio import CancelScope
 
 from sslterm import netns
 from sslterm.access_log import AccessLog
+from sslterm.admin import Admin
 from sslterm.certs.bundle import Rejected, Source
 from sslterm.certs.files import FilePair
+from sslterm.certs.health import Health
 from sslterm.certs.selfsigned import SelfSigned
 from sslterm.certs.store import Identity, Store
 from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend, try_frontend
 from sslterm.relay.loop import Relay
 from sslterm.relay.policy import Policy
 from sslterm.relay.tally import Tally
-from sslterm.settings import Mode, Settings
+from sslterm.settings import ClientAuth, Mode, Settings
+from sslterm.status import Status
+from sslterm.waiting import first_of
 
 if TYPE_CHECKING:
     import socket
 
+    from anyio.abc import TaskGroup
+
     from sslterm.certs.bundle import Credentials
     from sslterm.certs.maker import Maker
+    from sslterm.certs.reports import Reports
     from sslterm.relay.policy import Backend
     from sslterm.workers import Pool
 
@@ -43,7 +50,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _STANDARD_OUTPUT: Final = 1
 
 
-class _Phase(enum.Enum):
+class _Phase(enum.StrEnum):
     STARTING = enum.auto()
     SERVING = enum.auto()
     DRAINING = enum.auto()
@@ -63,11 +70,18 @@ class _Sidecar:
         self._settings = settings = fit_connections(settings, report)
         self._maker = maker
         self._report = report
-        self._source = self._choose_source()
-        self._store = Store(settings.mode, settings.tls_profile)
-        self._relay = self._choose_relay()
         self._phase = _Phase.STARTING
         self._reload = anyio.Event()
+        self._store = Store(settings.mode, settings.tls_profile)
+        self._health = Health()
+        self._reports: Reports | None = None
+        self._admin: Admin | None = None
+        kind, source = self._choose_source()
+        self._relay = self._choose_relay()
+        self._status = Status(
+            settings, kind, self._store, self._health, lambda: self._relay.tally, lambda: str(self._phase)
+        )
+        self._source = self._ask_authority(source)
 
     async def live(self) -> int:
         refusal: Unable | None = None
@@ -75,13 +89,18 @@ class _Sidecar:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._obey, signals, tasks.cancel_scope)
                 try:
-                    await self._start()
-                    tasks.start_soon(self._keep_certificate)
+                    self._open_admin(tasks)
+                    await self._start(tasks)
+                    tasks.start_soon(self._keep_certificate, CancelScope())
+                    if self._reports is not None:
+                        tasks.start_soon(self._reports.run)
                     await self._relay.run()
                 except Unable as error:
                     refusal = error
                 tasks.cancel_scope.cancel()
         self._relay.close()
+        if self._admin is not None:
+            self._admin.close()
         if refusal is not None:
             self._report("ERROR", str(refusal))
             return refusal.code
@@ -94,17 +113,60 @@ class _Sidecar:
 
         return Pool(self._settings, self._report)
 
-    def _choose_source(self) -> Source:
+    def _choose_source(self) -> tuple[str, Source | None]:
+        """What it is called, and the source; None for the authority's."""
         cert, key = self._settings.cert, self._settings.key
-        if cert is None or key is None:
-            return SelfSigned(self._maker, netns.read_addresses)
-        return FilePair(cert, key)
+        if cert is not None and key is not None:
+            return "files", FilePair(cert, key)
+        if self._settings.authority is not None:
+            return "authority", None
+        return "self-signed", SelfSigned(self._maker, netns.read_addresses)
 
-    async def _start(self) -> None:
+    def _ask_authority(self, source: Source | None) -> Source:
+        """`source`, or the authority's certificates for None; with all that an authority is asked and told."""
+        settings = self._settings
+        if settings.authority is None or settings.authority_token is None:
+            if source is None:
+                raise RuntimeError("no source of certificates")
+            return source
+        # Only here: a sidecar without an authority is to hold no code for it.
+        from sslterm.certs.authority import Authority
+        from sslterm.certs.link import Link
+        from sslterm.certs.reports import Reports
+
+        link = Link(settings.authority, settings.authority_token)
+        renew: Callable[[], None] | None = None
+        refresh: Callable[[], Awaitable[None]] | None = None
+        if source is None:
+            source = Authority(link, self._maker, netns.read_addresses, self._health, self._report)
+            renew = source.ask_for_renewal
+        elif settings.client_auth is not ClientAuth.NONE and settings.client_ca is None:
+            from sslterm.certs.trust import WithAuthorities
+
+            source = WithAuthorities(source, link, self._health, self._report)
+            refresh = source.refresh
+        self._reports = Reports(link, self._status.for_authority, self._report, renew=renew, refresh=refresh)
+        return source
+
+    def _open_admin(self, tasks: TaskGroup) -> None:
+        address = self._settings.admin_addr
+        if address is None:
+            return
+        try:
+            self._admin = Admin(address, self._status.pages(), take_over=self._settings.hand_over)
+        except OSError as error:
+            raise Unable(f"admin-addr={address}: {error.strerror}", 1) from None
+        tasks.start_soon(self._admin.serve)
+
+    async def _start(self, tasks: TaskGroup) -> None:
         settings = self._settings
         try_frontend(settings)  # what cannot be bound is told now, not after the wait for a backend
         identity = await self._first_certificate()
+        waiting = CancelScope()
+        tasks.start_soon(self._keep_certificate, waiting)  # a backend may be waited for longer than a certificate lives
         address, backends = await find_backends(settings, self._report)
+        waiting.cancel()
+        identity = self._store.current or identity
         # Only then: until the backend is there, clients are refused as they would be without a sidecar; and `auto`
         # must not take a port that the target was about to open.
         await self._relay.start(identity.credentials)
@@ -117,15 +179,18 @@ class _Sidecar:
 
     async def _first_certificate(self) -> Identity:
         settings = self._settings
-        if settings.cert is None:
-            self._report("INFO", "No certificate given: making a self-signed one")
-        else:
+        if settings.cert is not None:
             self._report("INFO", f"Load cert '{settings.cert}' and key '{settings.key}'")
+        elif settings.authority is not None:
+            self._report("INFO", f"Ask the authority at '{settings.authority}' for a certificate")
+        else:
+            self._report("INFO", "No certificate given: making a self-signed one")
         try:
             identity = self._store.put(await self._source.obtain())
         except Rejected as error:
             setting, code = ("cert", 2) if settings.cert else ("certificate", 1)
             raise Unable(f"{setting}: {error}", code) from None
+        self._health.renewed()
         self._tell("Certificate:", identity)
         return identity
 
@@ -152,11 +217,13 @@ class _Sidecar:
                 self._report("WARNING", f"{number.name} again: stopping at once")
                 self._relay.stop()
 
-    async def _keep_certificate(self) -> None:
-        while True:
-            await _first_of(self._source.changed, self._reload.wait)
-            self._reload = anyio.Event()
-            if self._phase is _Phase.SERVING:
+    async def _keep_certificate(self, scope: CancelScope) -> None:
+        with scope:
+            while True:
+                await first_of(self._source.changed, self._reload.wait)
+                self._reload = anyio.Event()
+                if self._phase is _Phase.DRAINING:
+                    return
                 await self._renew_certificate()
 
     async def _renew_certificate(self) -> None:
@@ -164,11 +231,15 @@ class _Sidecar:
         try:
             identity = self._store.put(await self._source.obtain())
         except Rejected as error:
+            self._health.failed(str(error))
             self._report("ERROR", f"Certificate not reloaded, the one before stays in force: {error}")
         else:
-            if identity is not before:
+            self._health.renewed()
+            if identity is not before and self._phase is _Phase.SERVING:
                 await self._relay.renew(identity.credentials)
             self._tell("Certificate unchanged:" if identity is before else "Certificate reloaded:", identity)
+        if self._reports is not None:
+            self._reports.soon()
 
     def _farewell(self) -> int:
         if self._phase is _Phase.STARTING:
@@ -237,15 +308,3 @@ class _OwnRelay:
         """Write what is left of the log."""
         if self._access_log is not None:
             self._access_log.close()
-
-
-async def _first_of(*waits: Callable[[], Awaitable[object]]) -> None:
-    """Return when the first of `waits` does; the others are cancelled."""
-    async with anyio.create_task_group() as race:
-
-        async def run(wait: Callable[[], Awaitable[object]]) -> None:
-            await wait()
-            race.cancel_scope.cancel()
-
-        for wait in waits:
-            race.start_soon(run, wait)

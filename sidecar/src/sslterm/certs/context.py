@@ -64,6 +64,8 @@ class Facts:
     """Its subject alternative names; where it has none, the common name."""
     not_before: datetime
     not_after: datetime
+    serial: str = ""
+    """In hexadecimal."""
 
     def fault(self, now: datetime) -> str | None:
         """Why no client would accept it at this time, if so."""
@@ -126,7 +128,7 @@ def _facts(peer: dict[str, Any]) -> Facts:
     names = [_name(kind, value) for kind, value in peer.get("subjectAltName", ())]
     common = [value for part in peer["subject"] for kind, value in part if kind == "commonName"]
     begin, end = (datetime.fromtimestamp(ssl.cert_time_to_seconds(peer[at]), UTC) for at in ("notBefore", "notAfter"))
-    return Facts(names=tuple(names or common), not_before=begin, not_after=end)
+    return Facts(tuple(names or common), begin, end, str(peer.get("serialNumber", "")).lower())
 
 
 def _name(kind: str, value: str) -> str:
