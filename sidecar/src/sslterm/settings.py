@@ -527,6 +527,13 @@ class Settings:
                 "send-proxy", str(self.send_proxy), "mode=tcp beside it (http mode has headers for that)"
             )
 
+    @property
+    def certificate_source(self) -> str:
+        """Where the certificate is from: `files`, `acme`, `authority` or `self-signed`, the first that is given."""
+        if self.cert or self.cert_dir:
+            return "files"
+        return "acme" if self.acme else "authority" if self.authority else "self-signed"
+
     @classmethod
     def resolve(cls, flags: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
         """

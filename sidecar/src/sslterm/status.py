@@ -8,7 +8,7 @@ come up: certificates are told by names, dates and fingerprints.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sslterm.admin import Page
 from sslterm.relay.tally import ACCEPTED, OPEN, REFUSED, REQUESTS
@@ -29,23 +29,30 @@ _LONGEST_NAME: Final = 100
 _LONGEST_REASON: Final = 500
 
 
+class Counts(Protocol):
+    """Whoever relays."""
+
+    @property
+    def tally(self) -> Tally:
+        """What it counted."""
+
+
 class Status:
-    """`phase` is "starting", "serving" or "draining"; `source` is where the certificate is from."""
+    """`phase` is "starting", "serving" or "draining"; `served` counts what is served."""
 
     def __init__(
         self,
         settings: Settings,
-        source: str,
         store: Store,
         health: Health,
-        tally: Callable[[], Tally],
+        served: Counts,
         phase: Callable[[], str],
     ) -> None:
         self._settings = settings
-        self._source = source
+        self._source = settings.certificate_source
         self._store = store
         self._health = health
-        self._tally = tally
+        self._served = served
         self._phase = phase
 
     def pages(self) -> Mapping[str, Callable[[], Page]]:
@@ -54,7 +61,7 @@ class Status:
 
     def for_authority(self) -> dict[str, Any]:
         """What the authority is told."""
-        tally = self._tally()
+        tally = self._served.tally
         certificate = self._certificate()
         return {
             "source": self._source,
@@ -87,7 +94,7 @@ class Status:
         return f"certificate: {fault}" if fault else ""
 
     def _status(self) -> Page:
-        settings, tally = self._settings, self._tally()
+        settings, tally = self._settings, self._served.tally
         told = {
             "phase": self._phase(),
             "ready": not self._fault(),
@@ -113,7 +120,7 @@ class Status:
         return Page(503 if fault else 200, "text/plain; charset=utf-8", f"{fault or 'ready'}\n")
 
     def _metrics(self) -> Page:
-        tally, health, current = self._tally(), self._health, self._store.current
+        tally, health, current = self._served.tally, self._health, self._store.current
         lines: list[str] = []
 
         def tell(name: str, kind: str, about: str, *samples: tuple[str, float]) -> None:

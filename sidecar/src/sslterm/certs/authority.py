@@ -23,7 +23,7 @@ from sslterm.certs.bundle import Bundle, Credentials, Rejected
 from sslterm.certs.link import PATIENCE, Refused
 from sslterm.certs.maker import MakerError
 from sslterm.certs.renewal import OVER, Lease, spread
-from sslterm.settings import Mode, TlsProfile
+from sslterm.settings import ClientAuth, Mode, TlsProfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -192,13 +192,5 @@ def _prove(credentials: Credentials) -> Facts:
     fault = facts.fault(datetime.fromtimestamp(time.time(), UTC))
     if fault:
         raise Rejected(f"{NAME}: gave a certificate that is {fault}")
-    check_authorities(credentials.authorities)
+    context.ask_clients(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ClientAuth.OPTIONAL, credentials.authorities, NAME)
     return facts
-
-
-def check_authorities(pem: bytes) -> None:
-    """Raise `Rejected` unless the TLS library takes `pem` for certificates to believe."""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii"))
-    except (ssl.SSLError, ValueError):
-        raise Rejected(f"{NAME}: gave authorities that the TLS library cannot read") from None

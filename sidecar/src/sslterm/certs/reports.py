@@ -28,26 +28,25 @@ class Reports:
     """
     Sends what `status` returns, for as long as it runs.
 
-    `renew` is called when the authority asks for it (not where the certificate is from elsewhere, whose owner renews
-    it); `refresh` after each report that arrived. A report that does not
-    arrive is told once, and quietly: it changes nothing here, and what matters (no renewal) is told by its source.
+    A report that does not arrive is told once, and quietly: it changes nothing here, and what matters (that a
+    certificate is not renewed) is told by its source.
     """
 
-    def __init__(
-        self,
-        link: Link,
-        status: Callable[[], Mapping[str, Any]],
-        report: Callable[[str, str], None],
-        *,
-        renew: Callable[[], object] | None = None,
-        refresh: Callable[[], Awaitable[object]] | None = None,
-    ) -> None:
+    def __init__(self, link: Link, status: Callable[[], Mapping[str, Any]], report: Callable[[str, str], None]) -> None:
         self._link = link
         self._status = status
         self._report = report
-        self._renew = renew
-        self._refresh = refresh
+        self._renew: Callable[[], object] | None = None
+        self._refresh: Callable[[], Awaitable[object]] | None = None
         self._news = anyio.Event()
+
+    def when_asked(self, renew: Callable[[], object]) -> None:
+        """What to call when the authority asks for a renewal: only where the certificate is its own."""
+        self._renew = renew
+
+    def when_heard(self, refresh: Callable[[], Awaitable[object]]) -> None:
+        """What to do after each report that arrived."""
+        self._refresh = refresh
 
     def soon(self) -> None:
         """There is something to tell."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from sslterm.certs.authority import check_authorities
 from sslterm.certs.bundle import Rejected
 from sslterm.certs.renewal import spread
-from sslterm.waiting import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sslterm.certs.bundle import Credentials, Source
     from sslterm.certs.health import Health
     from sslterm.certs.link import Link
 
@@ -23,35 +19,34 @@ _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
 
 
-class WithAuthorities:
-    """`source`, with what the authority says of whom to believe; `refresh` asks again, whenever somebody calls it."""
+class Roots:
+    """Those that the authority told last; `refresh` asks again, whenever somebody calls it."""
 
-    def __init__(self, source: Source, link: Link, health: Health, report: Callable[[str, str], None]) -> None:
-        self._source = source
+    source: str = "authority"
+
+    def __init__(self, link: Link, health: Health, report: Callable[[str, str], None]) -> None:
         self._link = link
         self._health = health
         self._report = report
-        self._authorities = b""
+        self._found = b""
         self._others = anyio.Event()
 
-    async def obtain(self) -> Credentials:
-        """As `source` has them now. The first time, the authority is waited for as long as it takes."""
-        credentials = await self._source.obtain()
-        if not self._authorities:
+    async def obtain(self) -> bytes:
+        """PEM. The first time, the authority is waited for as long as it takes."""
+        if not self._found:
             await self._first()
         self._others = anyio.Event()
-        return replace(credentials, authorities=self._authorities)
+        return self._found
 
     async def changed(self) -> None:
-        """Return when either half has."""
-        await first_of(self._source.changed, self._others.wait)
+        """Return when there are others."""
+        await self._others.wait()
 
     async def refresh(self) -> None:
-        """Ask the authority. Raises `Rejected`, and then believes whom it believed before."""
+        """Ask the authority. Raises `Rejected`, and then those from before stay."""
         found = await self._link.authorities()
-        check_authorities(found)
-        if found != self._authorities:
-            self._authorities = found
+        if found != self._found:
+            self._found = found
             self._others.set()
 
     async def _first(self) -> None:
