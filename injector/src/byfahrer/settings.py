@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from byfahrer.allow import ImagePattern
+from byfahrer.model import Mount
 from byfahrer.plan import Policy
 from sslterm.settings import SIDECAR_UID, parse_duration
 
@@ -43,6 +44,7 @@ def policy(
     sidecar_user: str = SIDECAR_USER,
     sidecar_memory: str = SIDECAR_MEMORY,
     own_id: str = "",
+    authority: Mount | None = None,
 ) -> Policy:
     """The operator's decisions, from what they wrote; lists may also be written with commas. SettingError."""
     if not _USER.fullmatch(sidecar_user):
@@ -53,6 +55,7 @@ def policy(
         sidecar_user=sidecar_user,
         sidecar_memory=_memory(sidecar_memory),
         own_id=own_id,
+        authority=authority,
     )
 
 
