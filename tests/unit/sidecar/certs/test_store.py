@@ -22,7 +22,7 @@ def bundle(pem):
 
 
 def store(now=None):
-    return Store(Mode.HTTP, TlsProfile.INTERMEDIATE, *([lambda: now] if now else []))
+    return Store(Mode.HTTP, TlsProfile.INTERMEDIATE, **({"clock": lambda: now} if now else {}))
 
 
 GOOD = bundle(make("localhost", "a.example", "b.example", "c.example", "d.example"))
