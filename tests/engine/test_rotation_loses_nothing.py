@@ -8,6 +8,7 @@ beside them: the tests below share their containers, in the order in which they 
 from __future__ import annotations
 
 import datetime as dt
+import socket
 import threading
 from dataclasses import dataclass
 
@@ -33,24 +34,25 @@ class Conversation:
     def __init__(self, address, roots):
         self.exchanged = 0
         self.failures: list[str] = []
+        self._where, self._context = (address, PORT), client(roots)
         self._over = threading.Event()
-        self._socket = connect(f"wss://localhost:{PORT}/", ssl=client(roots), host=address, ping_interval=None)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self):
         try:
-            while not self._over.wait(0.05):
-                self._socket.send(f"number {self.exchanged}")
-                assert self._socket.recv(20) == f"number {self.exchanged}"
-                self.exchanged += 1
+            raw = socket.create_connection(self._where, 20)
+            with connect(f"wss://localhost:{PORT}/", sock=raw, ssl=self._context, ping_interval=None) as websocket:
+                while not self._over.wait(0.05):
+                    websocket.send(f"number {self.exchanged}")
+                    assert websocket.recv(20) == f"number {self.exchanged}"
+                    self.exchanged += 1
         except (OSError, WebSocketException, AssertionError) as error:
             self.failures.append(repr(error))
 
     def end(self):
         self._over.set()
         self._thread.join()
-        self._socket.close()
 
 
 @dataclass
