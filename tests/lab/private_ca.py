@@ -87,11 +87,11 @@ def _signed(
     if usage is not None:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName([named(each) for each in names]), critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName([_name(each) for each in names]), critical=False)
     return builder.sign(signer, hashes.SHA256())
 
 
-def named(text: str) -> x509.GeneralName:
+def _name(text: str) -> x509.GeneralName:
     if "://" in text:
         return x509.UniformResourceIdentifier(text)
     try:

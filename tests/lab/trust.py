@@ -22,14 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from lab.authority import key_pem, request
 from lab.certificates import Pem
 from lab.engine import Lab
 from lab.injector import Injector, byfahrer
-from lab.private_ca import PrivateCa, named
+from lab.private_ca import PrivateCa
 from lab.waiting import wait_until
 
 DOMAIN = "byfahrer.internal"
@@ -202,18 +201,6 @@ def token_of(lab, sidecar_id, path="/run/sslterm/token"):
         return archive.extractfile(archive.getmembers()[0]).read().decode().strip()
 
 
-def asked(*names):
-    """A key, and a request that asks for `names`; both in PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName([named(each) for each in names]), critical=False)
-    return (
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM),
-    )
-
-
 def post(where, path, token, body):
     """Status and answer of the authority; the answer as JSON."""
     connection = http.client.HTTPConnection("authority", timeout=PATIENCE)
@@ -228,6 +215,8 @@ def post(where, path, token, body):
 
 def certificate(home, token, *names):
     """Ask for one for `names`: status, answer, and the pair if there is one."""
-    key, csr = asked(*names)
+    key = ec.generate_private_key(ec.SECP256R1())
+    uris = [each for each in names if "://" in each]
+    csr = request(*(each for each in names if each not in uris), key=key, uris=uris)
     status, answer = post(home.socket, "/v1/certificate", token, csr)
-    return status, answer, Pem(answer["chain"].encode(), key) if status == 200 else None
+    return status, answer, Pem(answer["chain"].encode(), key_pem(key)) if status == 200 else None
