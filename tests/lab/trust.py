@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import ipaddress
 import json
 import shutil
 import socket
@@ -22,9 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from lab.authority import key_pem, request
 from lab.certificates import Pem
 from lab.engine import Lab
 from lab.injector import Injector, byfahrer
@@ -216,7 +218,22 @@ def post(where, path, token, body):
 def certificate(home, token, *names):
     """Ask for one for `names`: status, answer, and the pair if there is one."""
     key = ec.generate_private_key(ec.SECP256R1())
-    uris = [each for each in names if "://" in each]
-    csr = request(*(each for each in names if each not in uris), key=key, uris=uris)
-    status, answer = post(home.socket, "/v1/certificate", token, csr)
-    return status, answer, Pem(answer["chain"].encode(), key_pem(key)) if status == 200 else None
+    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    if names:
+        asked = x509.SubjectAlternativeName([general_name(each) for each in names])
+        csr = csr.add_extension(asked, critical=False)
+    request = csr.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    status, answer = post(home.socket, "/v1/certificate", token, request)
+    if status != 200:
+        return status, answer, None
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return status, answer, Pem(answer["chain"].encode(), private)
+
+
+def general_name(text):
+    if "://" in text:
+        return x509.UniformResourceIdentifier(text)
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
