@@ -275,6 +275,13 @@ def test_what_is_in_the_bundle_is_believed_be_it_a_root_or_not(tmp_path):
     shake(held.context(), client_with(CLIENT, tmp_path))
 
 
+def test_a_bundle_may_say_what_it_holds_in_any_alphabet(tmp_path):
+    held = asking()
+    held.put(replace(believing(), authorities="# Főtanúsítvány\n".encode() + NEW_CA.pem + b"\n# \xff\n" + OLD_CA.pem))
+
+    shake(held.context(), client_with(CLIENT, tmp_path))
+
+
 def test_every_name_asks_for_a_clients_certificate(tmp_path):
     held = asking()
     held.put(replace(believing(OLD_CA), pairs=(ONE, TWO)))
