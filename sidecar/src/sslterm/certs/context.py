@@ -53,6 +53,8 @@ class Facts:
     hosts: tuple[str, ...] = ()
     """Of the names those that a client can ask for by SNI: DNS names, in lower case."""
     uris: tuple[str, ...] = ()
+    serial: str = ""
+    """In hexadecimal, as the certificate's issuer has it."""
 
     @property
     def spiffe_id(self) -> str:
@@ -149,6 +151,7 @@ def _facts(peer: dict[str, Any]) -> Facts:
         not_after=end,
         hosts=tuple(each.lower() for each in found["DNS"]),
         uris=tuple(found["URI"]),
+        serial=str(peer.get("serialNumber", "")).lower(),
     )
 
 

@@ -10,13 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import anyio
-
 from sslterm.certs.bundle import Rejected
+from sslterm.waiting import first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from sslterm.certs.bundle import Authorities, Credentials, Source
 
 
@@ -53,11 +50,4 @@ class Joined:
 
     async def changed(self) -> None:
         """Return when either is worth obtaining again."""
-        async with anyio.create_task_group() as race:
-
-            async def wait(changed: Callable[[], Awaitable[None]]) -> None:
-                await changed()
-                race.cancel_scope.cancel()
-
-            race.start_soon(wait, self._source.changed)
-            race.start_soon(wait, self._authorities.changed)
+        await first_of(self._source.changed, self._authorities.changed)
