@@ -67,7 +67,7 @@ class Status:
             "source": self._source,
             **{name: certificate[name] for name in ("serial", "sha256", "not_after", "names")},
             "failing": self._health.failing[:_LONGEST_REASON],
-            "denied": _denied(tally),
+            "denied": tally.denied(),
             "connections": tally.total(OPEN),
             "requests": tally.total(REQUESTS),
         }
@@ -111,7 +111,7 @@ class Status:
             "connections": {"open": tally.total(OPEN), "accepted": tally.total(ACCEPTED)},
             "requests": tally.total(REQUESTS),
             "handshakes_failed": tally.total(REFUSED),
-            "denied": _denied(tally),
+            "denied": tally.denied(),
         }
         return Page(200, "application/json", json.dumps(told, indent=2) + "\n")
 
@@ -140,14 +140,9 @@ class Status:
         about = "Finished requests; in tcp mode, finished connections."
         tell("requests_total", "counter", about, ("", tally.total(REQUESTS)))
         tell("handshakes_failed_total", "counter", "TLS handshakes that failed.", ("", tally.total(REFUSED)))
-        denied = [(f'{{reason="{reason}"}}', count) for reason, count in _denied(tally).items()]
+        denied = [(f'{{reason="{reason}"}}', count) for reason, count in tally.denied().items()]
         tell("denied_total", "counter", "Clients that were turned away, by reason.", *denied)
         return Page(200, _PROMETHEUS, "\n".join(lines) + "\n")
-
-
-def _denied(tally: Tally) -> dict[str, int]:
-    counted = getattr(tally, "denied", None)
-    return counted() if counted is not None else {}
 
 
 def _time(moment: datetime) -> str:
