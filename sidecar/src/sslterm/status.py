@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from sslterm.settings import Settings
 
 _PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
-_MOST_NAMES: Final = 100
-"""Names of a certificate that are told: a report has a limit of 16 KiB."""
-_LONGEST_NAME: Final = 100
-_LONGEST_REASON: Final = 500
+_MOST_NAMES: Final = 8 * 1024
+"""Characters of a certificate's names that the authority is told: it reads 16 KiB of a report."""
+_LONGEST_REASON: Final = 300
 
 
 class Counts(Protocol):
@@ -65,7 +64,8 @@ class Status:
         certificate = self._certificate()
         return {
             "source": self._source,
-            **{name: certificate[name] for name in ("serial", "sha256", "not_after", "names")},
+            **{name: certificate[name] for name in ("serial", "sha256", "not_after")},
+            "names": _beginning(certificate["names"]),
             "failing": self._health.failing[:_LONGEST_REASON],
             "denied": tally.denied(),
             "connections": tally.total(OPEN),
@@ -82,7 +82,7 @@ class Status:
             "sha256": current.bundle.fingerprint,
             "not_before": _time(facts.not_before),
             "not_after": _time(facts.not_after),
-            "names": [name[:_LONGEST_NAME] for name in facts.names[:_MOST_NAMES]],
+            "names": list(facts.names),
         }
 
     def _fault(self) -> str:
@@ -143,6 +143,15 @@ class Status:
         denied = [(f'{{reason="{reason}"}}', count) for reason, count in tally.denied().items()]
         tell("denied_total", "counter", "Clients that were turned away, by reason.", *denied)
         return Page(200, _PROMETHEUS, "\n".join(lines) + "\n")
+
+
+def _beginning(names: list[str]) -> list[str]:
+    """As many of them as there is room for, each whole."""
+    room = _MOST_NAMES - sum(map(len, names))
+    while room < 0:
+        *names, last = names
+        room += len(last)
+    return names
 
 
 def _time(moment: datetime) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import anyio
@@ -32,14 +33,15 @@ class FakeMaker:
 class FakeLink:
     """Certifies, or raises what is next in `faults`."""
 
-    def __init__(self, stand_in):
+    def __init__(self, stand_in, skipped):
         self.stand_in = stand_in
+        self.skipped = skipped
         self.faults = []
         self.requests = []
 
-    async def certificate(self, request, timeout):
+    async def certificate(self, request, patience):
         await anyio.lowlevel.checkpoint()
-        assert 1 <= timeout <= 10
+        assert 1 <= patience <= 10
         self.requests.append(request)
         if self.faults:
             fault = self.faults.pop(0)
@@ -48,10 +50,9 @@ class FakeLink:
             return fault
         return self.issue(request)
 
-    def issue(self, request, **changes):
-        import json
-
-        answer = json.loads(self.stand_in.certificate(request.encode()).partition(b"\r\n\r\n")[2])
+    def issue(self, request, lifetime=3600, **changes):
+        made = self.stand_in.certificate(request.encode(), lifetime + self.skipped())
+        answer = json.loads(made.partition(b"\r\n\r\n")[2])
         answer |= changes
         pem = {name: answer[name].encode() for name in ("chain", "authorities")}
         return Issued(**pem, lifetime=answer["lifetime"], renew_in=answer["renew_in"])
@@ -62,12 +63,12 @@ def parts(tmp_path, monkeypatch):
     """A source and everything around it; pauses take no time, and move both clocks."""
 
     class Parts:
-        skipped = 0.0
-        pauses = []
-        addresses = frozenset({"192.0.2.1"})
-        log = []
-        health = Health()
-        maker = FakeMaker()
+        def __init__(self):
+            self.skipped = 0.0
+            self.pauses, self.log = [], []
+            self.addresses = frozenset({"192.0.2.1"})
+            self.health = Health()
+            self.maker = FakeMaker()
 
         def look(self):
             if isinstance(self.addresses, Exception):
@@ -76,7 +77,8 @@ def parts(tmp_path, monkeypatch):
 
     parts = Parts()
     stand_in = StandIn(tmp_path, 3600)
-    parts.link = FakeLink(stand_in)
+    stand_in.renew_in = 1800
+    parts.link = FakeLink(stand_in, lambda: parts.skipped)
     parts.source = Authority(
         parts.link, parts.maker, parts.look, parts.health, lambda level, line: parts.log.append((level, line))
     )
@@ -165,12 +167,9 @@ def test_what_cannot_be_served_is_not_handed_over(parts):
 
     async def run():
         await parts.source.obtain()
-        parts.link.stand_in.lifetime = -60
-        expired = parts.link.issue(other)
-        parts.link.stand_in.lifetime = 3600
         parts.link.faults = [
             parts.link.issue(other),
-            expired,
+            parts.link.issue(other, lifetime=-60),
             parts.link.issue(other, authorities="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
         ]
         await parts.source.changed()

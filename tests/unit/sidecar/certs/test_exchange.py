@@ -80,7 +80,8 @@ ODD = {
     b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\nx": "the answer has 99999999 bytes, and 1048576 are the most",
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx": "the answer has fewer bytes than the 2 it says",
     b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nx": "the answer has more bytes than the 0 it says",
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx": "the answer has a Transfer-Encoding, which was not asked for",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx": "the answer has a Transfer-Encoding, "
+    "which was not asked for",
 }
 
 
@@ -98,11 +99,10 @@ def test_any_head_is_read_or_rejected(data, before):
     try:
         status, fields = module._head(before + data)
         length = module._length(fields)
-    except Rejected as error:
-        assert "\n" not in str(error)
-    else:
-        assert 200 <= status < 600
-        assert length is None or 0 <= length <= 1024 * 1024
+    except Rejected:
+        return
+    assert 200 <= status < 600
+    assert length is None or 0 <= length <= 1024 * 1024
 
 
 def test_nobody_there():

@@ -28,8 +28,10 @@ def asked(monkeypatch, tmp_path):
     class Asked:
         link = Link(tmp_path / "socket", token)
         path = token
-        answer: Answer | Exception = Answer(200, b"{}", 0)
-        sent: list[bytes] = []
+
+        def __init__(self):
+            self.answer: Answer | Exception = Answer(200, b"{}", 0)
+            self.sent: list[bytes] = []
 
         def answers(self, value, status=200, retry_after=0.0):
             body = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -37,7 +39,7 @@ def asked(monkeypatch, tmp_path):
 
     asked = Asked()
 
-    async def exchange(path, request, timeout):
+    async def exchange(path, request, patience):
         assert path == tmp_path / "socket"
         asked.sent.append(request)
         if isinstance(asked.answer, Exception):
@@ -133,7 +135,7 @@ def test_a_refusal_is_one_short_line_without_the_token(asked):
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"error": null}', b'{"error": ""}', b"{}"])
 def test_a_refusal_without_a_reason(asked, body):
     asked.answers(body, status=500)
-    with pytest.raises(Refused, match="refused with 500: no(ne| reason)"):
+    with pytest.raises(Refused, match="refused with 500: no reason"):
         anyio.run(asked.link.authorities)
 
 
