@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,7 @@ LIFETIME: Final = 86400.0
 """Seconds that a leaf is good for, if nobody says otherwise: a stolen one is of use for a day."""
 SHORTEST: Final = 60.0
 LONGEST: Final = 90 * 86400.0
+_DAYS: Final = re.compile(r"([0-9]{1,3})d", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,8 @@ def read_wish(target: Container, service: Mapping[str, str], by_hand: Mapping[st
 
 def parse_lifetime(text: str) -> float:
     """`1m` to `90d` as seconds; ValueError."""
-    text = text.strip()
-    days = text.removesuffix("d")
-    seconds = float(days) * 86400 if days != text and days.isdecimal() and len(days) <= 3 else parse_duration(text)
+    days = _DAYS.fullmatch(text.strip())
+    seconds = int(days[1]) * 86400.0 if days else parse_duration(text.strip())
     if not SHORTEST <= seconds <= LONGEST:
         raise ValueError(text)
     return seconds
