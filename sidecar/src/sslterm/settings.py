@@ -50,6 +50,16 @@ class SettingError(ValueError):
         self.accepts = accepts
 
 
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A unix socket, by its path."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
 class Auto(enum.Enum):
     """The type of `AUTO`: an address that is looked up in the network namespace at start."""
 
@@ -143,6 +153,15 @@ def _backend(text: str) -> Endpoint:
     if isinstance(endpoint, Address) and not endpoint.host:
         return Address("127.0.0.1", endpoint.port)
     return endpoint
+
+
+def _unix_address(text: str) -> UnixAddress | None:
+    if text == "none":
+        return None
+    scheme, _, path = text.partition(":")
+    if scheme != "unix" or not path or path.endswith("/") or "\0" in path:
+        raise ValueError(text)
+    return UnixAddress(path)
 
 
 def parse_duration(text: str) -> float:
@@ -452,6 +471,10 @@ class Settings:
         8.0, "8s", "For requests under way after SIGTERM; less than the 10 s that docker stop waits.",
     )  # fmt: skip
 
+    admin_addr: UnixAddress | None = _setting(
+        None, "none", "unix:/path/to.sock or none",
+        "Socket for status and metrics: GET /status, /metrics and /ready.", _unix_address, label=None,
+    )  # fmt: skip
     hand_over: bool = _setting(
         False, "off", "on or off",
         "Share the port with another sslterm of the same user, so that a new one can take over without a lost request.",
@@ -503,6 +526,13 @@ class Settings:
             raise SettingError(
                 "send-proxy", str(self.send_proxy), "mode=tcp beside it (http mode has headers for that)"
             )
+
+    @property
+    def certificate_source(self) -> str:
+        """Where the certificate is from: `files`, `acme`, `authority` or `self-signed`, the first that is given."""
+        if self.cert or self.cert_dir:
+            return "files"
+        return "acme" if self.acme else "authority" if self.authority else "self-signed"
 
     @classmethod
     def resolve(cls, flags: Mapping[str, str], environ: Mapping[str, str]) -> Settings:

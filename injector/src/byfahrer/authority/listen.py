@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from byfahrer.authority.errors import AuthorityError
+from byfahrer.authority.errors import AuthorityError, InUseError
 
 BACKLOG: Final = 256
 _LONGEST_PATH: Final = 107
@@ -69,7 +69,7 @@ def _make_room(path: Path) -> None:
             return  # left by one that was killed
         except OSError:
             pass  # it is full, so somebody is there
-    raise AuthorityError(f"{path}: another byfahrer serves there; give this one another --run-dir")
+    raise InUseError(f"{path}: another byfahrer serves there")
 
 
 def _permit(path: Path, user: str) -> None:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from byfahrer import labels
+from byfahrer import labels, spec
 from byfahrer.model import NOTHING, Container
-from sslterm.settings import parse_duration
-
-NAMES: Final = "names"
-LIFETIME_LABEL: Final = "cert-lifetime"
 
 LIFETIME: Final = 86400.0
 """Seconds that a leaf is good for, if nobody says otherwise: a stolen one is of use for a day."""
-SHORTEST: Final = 60.0
-LONGEST: Final = 90 * 86400.0
-_DAYS: Final = re.compile(r"([0-9]{1,3})d", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +27,11 @@ def read_wish(target: Container, service: Mapping[str, str], by_hand: Mapping[st
     """From a target's own labels, those of its service, and those given by hand; what makes no sense is no wish."""
     own = {label: value for label, value in target.labels.items() if label not in target.inherited}
     found = labels.collect({**by_hand, **own}, service)
-    names = found[NAMES].value.split(",") if NAMES in found else []
+    names: tuple[str, ...] = ()
     lifetime = None
-    if LIFETIME_LABEL in found:
-        try:
-            lifetime = parse_lifetime(found[LIFETIME_LABEL].value)
-        except ValueError:
-            lifetime = None  # whoever made the sidecar said so
-    return Wish(tuple(name.strip().lower() for name in names if name.strip()), lifetime)
-
-
-def parse_lifetime(text: str) -> float:
-    """`1m` to `90d` as seconds; ValueError."""
-    days = _DAYS.fullmatch(text.strip())
-    seconds = int(days[1]) * 86400.0 if days else parse_duration(text.strip())
-    if not SHORTEST <= seconds <= LONGEST:
-        raise ValueError(text)
-    return seconds
+    # What cannot be read was refused where the sidecar was made.
+    with suppress(ValueError):
+        names = spec.names(found[labels.NAMES].value) if labels.NAMES in found else ()
+    with suppress(ValueError):
+        lifetime = spec.leaf_lifetime(found[labels.LEAF_LIFETIME].value) if labels.LEAF_LIFETIME in found else None
+    return Wish(names, lifetime)

@@ -151,7 +151,7 @@ async def test_a_bad_request_is_named(world):
 
 async def test_swarm_labels_count_as_the_targets_own(world):
     labels = {**ASKS, "com.docker.swarm.service.id": "svc", "com.docker.swarm.service.name": "web"}
-    world.engine.services["svc"] = {"byfahrer.names": "shop.example", "byfahrer.cert-lifetime": "1m"}
+    world.engine.services["svc"] = {"byfahrer.names": "shop.example", "byfahrer.leaf-lifetime": "1m"}
     _, _, token = world.target("web.1.x", labels)
     answer = await world.obtain(token)
 
@@ -191,7 +191,7 @@ async def test_a_sidecar_is_told_to_renew_when_another_lifetime_is_asked_for(wor
     world.engine.services["svc"] = {}
     target, _, token = world.target(labels=labels)
     answer = await world.obtain(token)
-    world.engine.services["svc"] = {"byfahrer.cert-lifetime": "1h"}
+    world.engine.services["svc"] = {"byfahrer.leaf-lifetime": "1h"}
     await world.look(target)
 
     assert (await world.word(token, serial=serial(answer)))["renew"]
