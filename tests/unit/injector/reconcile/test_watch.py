@@ -193,3 +193,17 @@ async def test_an_update_of_a_service_is_a_look_at_its_tasks():
         stream.waiting.append(Event(kind="service", action="update", id="svc"))
         stream.changed.set()
         await until(lambda: daemon.engine.served(key))
+
+
+async def test_a_target_that_joins_a_network_is_looked_at_and_others_are_not(monkeypatch):
+    monkeypatch.setattr("byfahrer.reconcile.watch.DIE_WAIT", 0.01)
+    async with Daemon() as daemon:
+        key, other = daemon.engine.run("www", ASKS), daemon.engine.run("other")
+        await daemon.is_ready()
+        before = daemon.engine.calls["inspect"]
+        for each in (other, key):
+            daemon.engine.streams[0].waiting.append(Event(kind="network", action="connect", id=each))
+        daemon.engine.streams[0].changed.set()
+        await until(lambda: daemon.engine.calls["inspect"] == before + 2)
+
+    assert daemon.engine.served(key)
