@@ -19,7 +19,6 @@ from anyio import CancelScope
 
 from sslterm import netns
 from sslterm.access_log import AccessLog
-from sslterm.admin import Admin
 from sslterm.certs import tickets
 from sslterm.certs.bundle import Rejected, Source
 from sslterm.certs.files import AuthoritiesFile, FilePair
@@ -33,7 +32,6 @@ from sslterm.relay.loop import Relay
 from sslterm.relay.policy import Policy
 from sslterm.relay.tally import Tally
 from sslterm.settings import ClientAuth, Mode, Settings
-from sslterm.status import Status
 from sslterm.waiting import first_of
 
 if TYPE_CHECKING:
@@ -41,11 +39,13 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from sslterm.admin import Admin
     from sslterm.certs.bundle import Authorities
     from sslterm.certs.link import Link
     from sslterm.certs.maker import Maker
     from sslterm.certs.reports import Reports
     from sslterm.relay.policy import Backend
+    from sslterm.status import Status
     from sslterm.workers import Pool
 
 Report = Callable[[str, str], None]
@@ -79,7 +79,6 @@ class _Sidecar:
         self._health = Health()
         self._store = Store(settings.mode, settings.tls_profile, settings.client_auth)
         self._relay = self._choose_relay()
-        self._status = Status(settings, self._store, self._health, self._relay, lambda: str(self._phase))
         self._link = self._make_link()
         self._reports = self._make_reports()
         self._source = self._choose_source()
@@ -116,6 +115,11 @@ class _Sidecar:
 
         return Pool(self._settings, self._report)
 
+    def _make_status(self) -> Status:
+        from sslterm.status import Status
+
+        return Status(self._settings, self._store, self._health, self._relay, lambda: str(self._phase))
+
     def _make_link(self) -> Link | None:
         """The way to byfahrer's authority; here, because a sidecar without one is to hold no code for it."""
         settings = self._settings
@@ -130,7 +134,7 @@ class _Sidecar:
             return None
         from sslterm.certs.reports import Reports
 
-        return Reports(self._link, self._status.for_authority, self._report)
+        return Reports(self._link, self._make_status().for_authority, self._report)
 
     def _choose_source(self) -> Source:
         authorities = self._choose_authorities()
@@ -171,8 +175,10 @@ class _Sidecar:
         address = self._settings.admin_addr
         if address is None:
             return
+        from sslterm.admin import Admin
+
         try:
-            self._admin = Admin(address, self._status.pages(), take_over=self._settings.hand_over)
+            self._admin = Admin(address, self._make_status().pages(), take_over=self._settings.hand_over)
         except OSError as error:
             raise Unable(f"admin-addr={address}: {error.strerror}", 1) from None
         tasks.start_soon(self._admin.serve)
