@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 from loguru import logger
 
-from byfahrer.authority.http import Answer, BadRequest, Exchange, Request
+from byfahrer.authority.http import MOST_HEAD, Answer, BadRequest, Exchange, Request
 from byfahrer.authority.limits import Seldom
 from byfahrer.authority.listen import listening
 from byfahrer.authority.report import Report, ReportError
@@ -165,7 +165,7 @@ async def _read(connection: socket.socket) -> bytes:
     while True:
         await anyio.wait_readable(connection)
         with suppress(BlockingIOError):
-            return connection.recv(65536)
+            return connection.recv(MOST_HEAD)
 
 
 async def _linger(connection: socket.socket) -> None:

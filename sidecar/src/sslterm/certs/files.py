@@ -49,7 +49,7 @@ class _Watched:
 
     def _read(self) -> list[bytes]:
         self._read_at = self._stamp()  # taken first: what changes during the reading is seen as a change later
-        return [read(path) for path in self._paths]
+        return [content(path) for path in self._paths]
 
     def _stamp(self) -> tuple[Stamp, ...]:
         return tuple(stamp(path) for path in self._paths)
@@ -88,8 +88,8 @@ def stamp(path: Path) -> Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
 
 
-def read(path: Path) -> bytes:
-    """What is in the file now; `Rejected` if it cannot be read, or is no file that could be a certificate or key."""
+def content(path: Path) -> bytes:
+    """What is in a file that holds a certificate or key. Raises `Rejected`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would otherwise block here for good
         with os.fdopen(fd, "rb") as file:

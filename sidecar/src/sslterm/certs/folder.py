@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import anyio
 
 from sslterm.certs.bundle import Bundle, Credentials, Rejected
-from sslterm.certs.files import Stamp, read, stamp
+from sslterm.certs.files import Stamp, content, stamp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ class Folder:
         bundles: dict[_Pair, Bundle] = {}
         for pair in found:
             try:
-                bundles[pair] = Bundle(read(pair.cert), read(pair.key), str(pair.cert), str(pair.key))
+                bundles[pair] = Bundle(content(pair.cert), content(pair.key), str(pair.cert), str(pair.key))
             except Rejected as error:
                 faults.append(str(error))
                 if pair in self._bundles:

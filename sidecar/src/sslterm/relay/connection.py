@@ -22,14 +22,21 @@ from math import inf
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
-from sslterm.protocol.flows import Flow, RawFlow, Waiting
+from sslterm.protocol.flows import Flow, RawFlow, Record, Waiting
 from sslterm.protocol.http_flow import HttpFlow
-from sslterm.protocol.tls import PlainHttpError, TlsError, TlsSession, TlsTruncatedError
+from sslterm.protocol.identity import PeerIdentity, header_fields
+from sslterm.protocol.introduction import introduce
+from sslterm.protocol.preface import ACME_ALPN, Preface
+from sslterm.protocol.proxy import Caller, ProxyError
+from sslterm.protocol.tls import CertificateError, PlainHttpError, TlsError, TlsSession, TlsTruncatedError
+from sslterm.relay.gate import ANYBODY, reason
 from sslterm.relay.tally import REFUSED, REQUESTS
 from sslterm.relay.upstream import RESET, Upstream
-from sslterm.settings import CHECK_ALPN, Mode
+from sslterm.settings import CHECK_ALPN, Mode, Networks, SendProxy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sslterm.relay.listener import Listener
     from sslterm.relay.loop import Timer
 
@@ -59,6 +66,8 @@ _LITTLE: Final = 4096
 """Bytes that are worth a copy, to be sent at the end of the turn."""
 _LONGEST_TIMER: Final = 30.0
 """Seconds after which a timer looks again, so that those of closed connections do not pile up."""
+_NEVER_RELAYED: Final = frozenset({CHECK_ALPN, ACME_ALPN})
+"""Application protocols of which the handshake is the answer (RFC 8737, section 3)."""
 _PLAIN_HTTP: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
     b"400 This port speaks TLS: use https instead.\n"
@@ -76,13 +85,17 @@ _FROM_BEGINNING: Final = frozenset({
 """Limits that run from the beginning, whatever trickles in; the others start anew when content has moved."""
 
 
+def _among(peer: str, networks: Networks) -> bool:
+    return bool(networks) and any(ip_address(peer.partition("%")[0]) in each for each in networks)
+
+
 class Connection:
     """A client, from accept to close."""
 
     __slots__ = (
         "_client", "_client_ended", "_client_mask", "_closing", "_control", "_deadline", "_end_told", "_fd", "_flow",
-        "_kind", "_listed", "_log", "_moved", "_name", "_peer", "_policy", "_receive", "_relay", "_send", "_timer",
-        "_tls", "_to_client", "_upstream", "listener",
+        "_kind", "_listed", "_log", "_moved", "_name", "_peer", "_policy", "_preface", "_receive", "_relay", "_send",
+        "_timer", "_tls", "_to_client", "_upstream", "listener",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, client: socket.socket, peer: tuple[Any, ...]) -> None:
@@ -91,11 +104,11 @@ class Connection:
         self._policy = listener.policy
         self._log = listener.policy.access_log
         self._client = client
-        self._receive = client.recv_into
+        self._receive: Callable[[bytearray], int] = client.recv_into
         self._send = client.send
         self._fd = client.fileno()
-        self._peer: str = peer[0].removeprefix("::ffff:")
-        self._name = f"[{self._peer}]:{peer[1]}" if ":" in self._peer else f"{self._peer}:{peer[1]}"
+        self._called_by(peer[0].removeprefix("::ffff:"), peer[1])
+        self._preface: Preface | None = None
         self._tls = TlsSession(listener.policy.context())
         self._upstream = Upstream(relay, listener.policy.backends)
         self._flow: Flow | None = None
@@ -109,10 +122,27 @@ class Connection:
         self._client_mask = _IN
         self._kind = _HANDSHAKE
         client.setblocking(False)
-        relay.register(self._fd, self._on_client)
+        relay.register(self._fd, self._first_handler(peer[1]))
         relay.connections.add(self)
         self._deadline = relay.now + listener.policy.settings.handshake_timeout
         self._timer = self._start_timer()
+
+    def _called_by(self, host: str, port: int) -> None:
+        self._peer: str = host
+        self._name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _first_handler(self, port: int) -> Callable[[int], None]:
+        """What takes the client's first bytes: TLS, unless something asks for a look at them before."""
+        policy = self._policy
+        settings = policy.settings
+        headed = _among(self._peer, settings.accept_proxy)
+        hello = settings.send_proxy is not SendProxy.OFF or policy.challenge() is not None
+        if not (headed or hello):
+            return self._on_client
+        here = self._client.getsockname()
+        caller = Caller(self._peer, port, here[0].removeprefix("::ffff:"), here[1])
+        self._preface = Preface(caller, headed=headed, hello=hello)
+        return self._on_preface
 
     @property
     def under_way(self) -> bool:
@@ -173,6 +203,39 @@ class Connection:
 
     # The client's socket.
 
+    def _on_preface(self, _mask: int) -> None:
+        """As `_on_client`, until what comes before TLS is whole."""
+        try:
+            if self._preface is not None:
+                self._read_preface(self._preface)
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self._defect(error)
+
+    def _read_preface(self, preface: Preface) -> None:
+        try:
+            data = self._client.recv(_LITTLE)
+            if data and not preface.feed(data):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        except ProxyError as error:
+            self.listener.tally[REFUSED] += 1
+            self.listener.complain("WARNING", f"no PROXY protocol from {self._peer}: {error}")
+            data = b""
+        if not data:
+            self._abort()
+            return
+        self._called_by(preface.caller.host, preface.caller.port)
+        challenge = self._policy.challenge() if preface.probes else None
+        if challenge is not None:
+            self._tls = TlsSession(challenge)
+        self._relay.hand(self._fd, self._on_client)
+        self._receive = preface.take_into
+        self._on_client(_IN)
+        self._receive = self._client.recv_into
+
     def _on_client(self, mask: int) -> None:
         try:
             if mask & _OUT:
@@ -232,25 +295,67 @@ class Connection:
             else:
                 self._client_gone(str(error))
         except TlsError as error:
-            if self._flow is None:
+            if isinstance(error, CertificateError):
+                self._deny(error)
+            elif self._flow is None:
                 self._refuse(str(error))
             else:
                 self._client_gone(f"TLS: {error}")
 
     def _open(self) -> Flow | None:
         """The handshake is done: the flow for what follows, or None if nothing does."""
-        if self._tls.alpn == CHECK_ALPN:
-            self._tls.close_write()
-            self._closing = True
+        if self._tls.alpn in _NEVER_RELAYED:
+            self._close()
             return None
         settings = self._policy.settings
-        if settings.mode is Mode.TCP:
-            self._flow = RawFlow(self._relay.now)
+        gate = self.listener.gate
+        verdict = ANYBODY if gate is None else gate.judge(self._tls)
+        if verdict.denied:
+            self.listener.deny(verdict.denied, self._peer, verdict.why)
+        peer = verdict.peer
+        if peer is not None:
+            self._name = f"{self._name} {peer.name}"
+        if settings.mode is Mode.HTTP:
+            self._flow = HttpFlow(
+                peer=self._peer.encode(),
+                trusted=_among(self._peer, settings.trusted_proxies),
+                max_head_size=settings.max_head_size,
+                identity=b"" if peer is None else header_fields(peer, self._policy.own_uri()),
+                denied=verdict.why,
+            )
+        elif verdict.denied:
+            self._give_up(verdict.why)
         else:
-            networks = settings.trusted_proxies
-            trusted = bool(networks) and any(ip_address(self._peer.partition("%")[0]) in each for each in networks)
-            self._flow = HttpFlow(peer=self._peer.encode(), trusted=trusted, max_head_size=settings.max_head_size)
+            self._flow = RawFlow(self._relay.now)
+            self._introduce(peer)
         return self._flow
+
+    def _introduce(self, peer: PeerIdentity | None) -> None:
+        """Before all else, tell the backend who calls, if it is to know."""
+        settings, preface = self._policy.settings, self._preface
+        self._preface = None
+        if settings.send_proxy is SendProxy.OFF or preface is None:
+            return
+        try:
+            self._upstream.pending = introduce(preface, self._tls, peer, settings.proxy_spiffe_type)
+        except ProxyError as error:
+            self._flow = None
+            why = f"no PROXY header can be made for it: {error}"
+            self.listener.complain("ERROR", f"closed the connection of {self._name}: {why}", about=why)
+            self._give_up(why)
+
+    def _give_up(self, why: str) -> None:
+        """Close a connection of which nothing was relayed, in order; the access log says why."""
+        now = self._relay.now
+        if self._log is not None:
+            self._log.add(Record(now, now, 0, "", "", 0, 0, why), self._name)
+            self._relay.unlogged = True
+        self.listener.tally[REQUESTS] += 1
+        self._close()
+
+    def _close(self) -> None:
+        self._tls.close_write()
+        self._closing = True
 
     def _pump_client(self, flow: Flow) -> None:
         """Decrypt what was fed, and hand it on."""
@@ -306,6 +411,13 @@ class Connection:
         # One subject for all addresses: a scanner must not fill the list of what was said.
         self.listener.complain("INFO", f"TLS handshake with {self._peer} failed: {reason}", about=reason)
         self._closing = True
+
+    def _deny(self, error: CertificateError) -> None:
+        """The client's certificate is missing or bad, and OpenSSL tells it so by an alert."""
+        self._closing = True
+        if self._tls.alpn not in _NEVER_RELAYED:  # `sslterm check` shows no certificate, and has its answer already
+            self.listener.tally[REFUSED] += 1
+            self.listener.deny(reason(error), self._peer, f"TLS handshake failed: {error}")
 
     def _client_gone(self, fault: str) -> None:
         flow = self._flow

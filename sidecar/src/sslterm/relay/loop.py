@@ -195,6 +195,10 @@ class Relay:
         self._handlers[fd] = handler
         self._epoll.register(fd, mask)
 
+    def hand(self, fd: int, handler: Callable[[int], None]) -> None:
+        """Have `handler` called from now on instead."""
+        self._handlers[fd] = handler
+
     def modify(self, fd: int, mask: int) -> None:
         """Wait for something else on `fd`."""
         self._epoll.modify(fd, mask)
