@@ -19,11 +19,12 @@ from anyio import CancelScope
 
 from sslterm import netns
 from sslterm.access_log import AccessLog
+from sslterm.certs import challenge
 from sslterm.certs.bundle import Rejected, Source
 from sslterm.certs.files import FilePair
 from sslterm.certs.selfsigned import SelfSigned
 from sslterm.certs.store import Identity, Store
-from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend, try_frontend
+from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend, open_redirect, try_addresses
 from sslterm.relay.loop import Relay
 from sslterm.relay.policy import Policy
 from sslterm.relay.tally import Tally
@@ -31,10 +32,16 @@ from sslterm.settings import Mode, Settings
 
 if TYPE_CHECKING:
     import socket
+    import ssl
+    from collections.abc import Sequence
+
+    from anyio.abc import TaskGroup
 
     from sslterm.certs.bundle import Credentials
     from sslterm.certs.maker import Maker
+    from sslterm.redirect import Redirect
     from sslterm.relay.policy import Backend
+    from sslterm.settings import Address
     from sslterm.workers import Pool
 
 Report = Callable[[str, str], None]
@@ -63,9 +70,12 @@ class _Sidecar:
         self._settings = settings = fit_connections(settings, report)
         self._maker = maker
         self._report = report
-        self._source = self._choose_source()
         self._store = Store(settings.mode, settings.tls_profile)
         self._relay = self._choose_relay()
+        self._answers: dict[str, str] = {}
+        """To an ACME server's checks by HTTP, by token."""
+        self._redirect: Redirect | None = None
+        self._source = self._choose_source()
         self._phase = _Phase.STARTING
         self._reload = anyio.Event()
 
@@ -75,7 +85,7 @@ class _Sidecar:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._obey, signals, tasks.cancel_scope)
                 try:
-                    await self._start()
+                    await self._start(tasks)
                     tasks.start_soon(self._keep_certificate)
                     await self._relay.run()
                 except Unable as error:
@@ -96,13 +106,17 @@ class _Sidecar:
 
     def _choose_source(self) -> Source:
         cert, key = self._settings.cert, self._settings.key
+        if self._settings.acme:
+            from sslterm.certs.acme import Acme
+
+            return Acme(self._settings, self._maker, self._report, self._relay.challenge, self._answers)
         if cert is None or key is None:
             return SelfSigned(self._maker, netns.read_addresses)
         return FilePair(cert, key)
 
-    async def _start(self) -> None:
+    async def _start(self, tasks: TaskGroup) -> None:
         settings = self._settings
-        try_frontend(settings)  # what cannot be bound is told now, not after the wait for a backend
+        try_addresses(settings)  # what cannot be bound is told now, not after the wait for a backend
         identity = await self._first_certificate()
         address, backends = await find_backends(settings, self._report)
         # Only then: until the backend is there, clients are refused as they would be without a sidecar; and `auto`
@@ -110,14 +124,25 @@ class _Sidecar:
         await self._relay.start(identity.credentials)
         listener, frontend = open_frontend(settings)
         await self._relay.serve(listener, backends)
+        if settings.redirect_addr is not None:
+            self._start_redirect(tasks, settings.redirect_addr, frontend.port)
         self._phase = _Phase.SERVING
         what = "https" if settings.mode is Mode.HTTP else "tls"
         profile = settings.tls_profile
         self._report("INFO", f"Serving {what} on '{frontend}' for {address} ({profile} profile)")
 
+    def _start_redirect(self, tasks: TaskGroup, address: Address, port: int) -> None:
+        from sslterm.redirect import Redirect
+
+        self._redirect = Redirect(open_redirect(self._settings, address), port, self._answers)
+        tasks.start_soon(self._redirect.serve)
+        self._report("INFO", f"Redirecting http on '{address}' to https on port {port}")
+
     async def _first_certificate(self) -> Identity:
         settings = self._settings
-        if settings.cert is None:
+        if settings.acme:
+            self._report("INFO", f"Certificates from the ACME server {settings.acme_directory}")
+        elif settings.cert is None:
             self._report("INFO", "No certificate given: making a self-signed one")
         else:
             self._report("INFO", f"Load cert '{settings.cert}' and key '{settings.key}'")
@@ -148,6 +173,8 @@ class _Sidecar:
                 limit = self._settings.drain_timeout
                 self._report("INFO", f"{number.name}: finishing what is under way, for up to {limit:g} s")
                 self._relay.drain(limit)
+                if self._redirect is not None:
+                    self._redirect.leave()
             else:
                 self._report("WARNING", f"{number.name} again: stopping at once")
                 self._relay.stop()
@@ -190,6 +217,7 @@ class _OwnRelay:
         self._report = report
         self._relay = Relay()
         self._access_log: AccessLog | None = None
+        self._challenge: ssl.SSLContext | None = None
         self.tally = Tally()
 
     @property
@@ -203,6 +231,10 @@ class _OwnRelay:
     async def renew(self, credentials: Credentials) -> None:
         """Nothing, as above."""
 
+    async def challenge(self, proofs: Sequence[challenge.Proof]) -> None:
+        """Answer an ACME server's checks with `proofs`, or none any more."""
+        self._challenge = challenge.build(proofs)
+
     async def serve(self, listener: socket.socket, backends: tuple[Backend, ...]) -> None:
         """Accept at `listener`."""
         if self._settings.access_log:
@@ -210,6 +242,7 @@ class _OwnRelay:
         policy = Policy(
             settings=self._settings,
             context=self._store.context,
+            challenge=lambda: self._challenge,
             backends=backends,
             access_log=self._access_log,
             report=self._report,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sslterm.access_log import AccessLog
 from sslterm.arguments import as_flags
-from sslterm.certs import tickets
+from sslterm.certs import challenge, tickets
 from sslterm.certs.bundle import Bundle, Rejected
 from sslterm.certs.context import build
 from sslterm.relay.loop import Relay
@@ -53,6 +53,7 @@ class _Worker:
         self._settings = settings
         self._tally = Tally(memoryview(mmap.mmap(memory, 0)), row)
         self._context: ssl.SSLContext | None = None
+        self._challenge: ssl.SSLContext | None = None
         self._received = b""
         self._descriptors: list[int] = []
         # The shared memory is a file, so it can be locked: one worker at a time writes its lines.
@@ -115,11 +116,17 @@ class _Worker:
             self._context = context
         self._tell({"took": number})
 
+    def _do_challenge(self, number: int, proofs: list[list[str]]) -> None:
+        """Answer an ACME server's checks with these from now on, or none any more."""
+        self._challenge = challenge.build([challenge.Proof(*each) for each in proofs])
+        self._tell({"took": number})
+
     def _do_serve(self, backends: list[tuple[int, list[Any]]]) -> None:
         """Accept at the listener that came with this order."""
         policy = Policy(
             settings=self._settings,
             context=self._current_context,
+            challenge=lambda: self._challenge,
             backends=tuple(Backend(family, tuple(address)) for family, address in backends),
             access_log=self._access_log,
             report=self._report,

@@ -40,7 +40,7 @@ class FilePair:
     async def obtain(self) -> Credentials:
         """Both files as they are now. Raises `Rejected`."""
         self._read_at = self._stamp()  # taken first: what changes during the reading is seen as a change later
-        return Credentials((Bundle(_content(self._cert), _content(self._key), str(self._cert), str(self._key)),))
+        return Credentials((Bundle(content(self._cert), content(self._key), str(self._cert), str(self._key)),))
 
     async def changed(self) -> None:
         """Return when the files differ from those last read, and stopped changing."""
@@ -64,7 +64,8 @@ def _file_stamp(path: Path) -> tuple[int, int, int, int] | None:
     return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
 
 
-def _content(path: Path) -> bytes:
+def content(path: Path) -> bytes:
+    """What is in a file that holds a certificate or key. Raises `Rejected`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would otherwise block here for good
         with os.fdopen(fd, "rb") as file:
