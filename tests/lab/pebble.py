@@ -7,7 +7,9 @@ Tests count what it was asked for in its log.
 
 from __future__ import annotations
 
+import datetime as dt
 import http.client
+import http.server
 import json
 import re
 import ssl
@@ -83,19 +85,27 @@ class Pebble:
         """Have the DNS say that `name` is at `address`."""
         connection = http.client.HTTPConnection("127.0.0.1", self.dns, timeout=10)
         try:
-            connection.request("POST", "/add-a", json.dumps({"host": name, "addresses": [address]}))
-            assert connection.getresponse().status == 200
+            for what in ("clear-a", "add-a"):
+                connection.request("POST", f"/{what}", json.dumps({"host": name, "addresses": [address]}))
+                response = connection.getresponse()
+                assert response.read() is not None
+                assert response.status == 200
         finally:
             connection.close()
 
 
 @contextmanager
 def pebble(
-    folder: Path, tls_port: int, http_port: int, validity: float = 86400, env: Mapping[str, str] | None = None
+    folder: Path,
+    tls_port: int,
+    http_port: int,
+    validity: float = 86400,
+    env: Mapping[str, str] | None = None,
+    listen: int = 0,
 ) -> Iterator[Pebble]:
-    """Pebble and its DNS, ready; certificates are valid for `validity` seconds."""
+    """Pebble and its DNS, ready; certificates are valid for `validity` seconds. `listen`: its port, if it matters."""
     cert, key = make("127.0.0.1", "localhost").write(folder / "pebble")
-    listen, management, dns, dns_management = (free_port() for _ in range(4))
+    listen, management, dns, dns_management = listen or free_port(), *(free_port() for _ in range(3))
     config = {
         "listenAddress": f"127.0.0.1:{listen}",
         "managementListenAddress": f"127.0.0.1:{management}",
@@ -117,6 +127,65 @@ def pebble(
         wait_until(lambda: any("ACME directory available" in line for line in running.log), "Pebble is ready")
         wait_until(lambda: _listens(dns_management), "its DNS is ready")
         yield running
+
+
+class Suggesting:
+    """A directory in front of Pebble's, which adds what this Pebble lacks: when to renew (RFC 9773)."""
+
+    def __init__(self, behind: Pebble, folder: Path) -> None:
+        cert, key = make("front.example", "127.0.0.1").write(folder / "front")
+        behind.ca.write_bytes(behind.ca.read_bytes() + cert.read_bytes())
+        self.start, self.end = 3600.0, 7200.0
+        """The window, in seconds from now."""
+        self.asked: list[str] = []
+        """Certificates asked for, by their ids."""
+        front = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path == "/dir":
+                    found = json.loads(behind._ask(behind.port, "/dir"))
+                    found["renewalInfo"] = f"https://127.0.0.1:{front.port}/info"
+                else:
+                    front.asked.append(self.path.removeprefix("/info/"))
+                    now = dt.datetime.now(dt.UTC)
+                    ends = [(now + dt.timedelta(seconds=each)).isoformat() for each in (front.start, front.end)]
+                    found = {"suggestedWindow": dict(zip(("start", "end"), ends, strict=True))}
+                body = json.dumps(found).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Retry-After", "600")
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.port = self.server.server_address[1]
+
+    @property
+    def directory(self) -> str:
+        return f"https://127.0.0.1:{self.port}/dir"
+
+
+@contextmanager
+def suggesting(behind: Pebble, folder: Path) -> Iterator[Suggesting]:
+    """Such a directory, in this process."""
+    front = Suggesting(behind, folder)
+    thread = threading.Thread(target=front.server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield front
+    finally:
+        front.server.shutdown()
+        thread.join()
+        front.server.server_close()
 
 
 def _listens(port: int) -> bool:
@@ -150,5 +219,3 @@ def _process(command: list[str], log: list[str], env: Mapping[str, str]) -> Iter
         process.kill()
         process.wait(10)
         reader.join(10)
-
-

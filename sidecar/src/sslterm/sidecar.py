@@ -149,7 +149,9 @@ class _Sidecar:
         try:
             identity = self._store.put(await self._source.obtain())
         except Rejected as error:
-            setting, code = ("cert", 2) if settings.cert else ("certificate", 1)
+            setting, code = "certificate", 1
+            if settings.cert or settings.acme:
+                setting, code = "acme" if settings.acme else "cert", 2
             raise Unable(f"{setting}: {error}", code) from None
         self._tell("Certificate:", identity)
         return identity

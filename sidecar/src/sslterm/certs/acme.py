@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _AGENT: Final = f"sslterm/{__version__}"
 _LONGEST_SLEEP: Final = 30.0
 """Seconds: the clock may be set, or the machine suspended."""
+_SETTLED: Final = 21600.0
+"""Seconds that a new certificate is left alone for: a server in error must not have them ordered without end."""
 _DAYS: Final = 30.0
 """Of the self-signed certificate."""
 
@@ -210,7 +212,9 @@ class Acme:
     def _take(self, chain: str, key: str, not_before: float, not_after: float, window: dict[str, Any] | None) -> None:
         renew_at = renewal(not_before, not_after, _chance())
         issued = Issued(chain, key, not_before, not_after, renew_at, None)
-        self._keep(_planned(issued, window or {}))
+        floor = time.time() + min(_SETTLED, (not_after - not_before) / 2)  # whatever the server suggests
+        planned = _planned(issued, window or {})
+        self._keep(replace(planned, renew_at=max(planned.renew_at, floor)))
         self._back_off.succeeded()
         self._folder.save_failures(())
         self.failing = ""

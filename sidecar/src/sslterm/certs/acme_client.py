@@ -142,8 +142,7 @@ def _reason(error: BaseException) -> str:
         inner = getattr(error, "reason", None)
         if not isinstance(inner, BaseException):
             inner = next((each for each in error.args if isinstance(each, BaseException)), None)
-        if inner is None:
-            inner = error.__cause__ if isinstance(error, (requests.RequestException, OSError)) else None
+        inner = inner or error.__cause__
         if inner is None:
             break
         error = inner

@@ -55,8 +55,8 @@ class Folder:
         self._root = root
         self._folder = root / f"{host}-{_digest(directory)}"
         self._account = self._folder / "account.json"
-        # In any order they are the same set, and the same certificate does for it.
-        self.certificate = self._folder / f"{names[0][:64]}-{_digest(','.join(sorted(names)))}.json"
+        names = sorted(names)  # in any order they are the same set, and the same certificate does for it
+        self.certificate = self._folder / f"{names[0][:64]}-{_digest(','.join(names))}.json"
         """Where the certificate is."""
         self._failures = self.certificate.with_suffix(".failures")
 
