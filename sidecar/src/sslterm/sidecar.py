@@ -19,16 +19,18 @@ from anyio import CancelScope
 
 from sslterm import netns
 from sslterm.access_log import AccessLog
-from sslterm.certs import challenge
+from sslterm.certs import challenge, tickets
 from sslterm.certs.bundle import Rejected, Source
-from sslterm.certs.files import FilePair
+from sslterm.certs.files import AuthoritiesFile, FilePair
+from sslterm.certs.folder import Folder
+from sslterm.certs.joined import Joined
 from sslterm.certs.selfsigned import SelfSigned
 from sslterm.certs.store import Identity, Store
 from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend, open_redirect, try_addresses
 from sslterm.relay.loop import Relay
 from sslterm.relay.policy import Policy
 from sslterm.relay.tally import Tally
-from sslterm.settings import Mode, Settings
+from sslterm.settings import ClientAuth, Mode, Settings
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from sslterm.certs.bundle import Credentials
+    from sslterm.certs.bundle import Authorities
     from sslterm.certs.maker import Maker
     from sslterm.redirect import Redirect
     from sslterm.relay.policy import Backend
@@ -70,7 +72,7 @@ class _Sidecar:
         self._settings = settings = fit_connections(settings, report)
         self._maker = maker
         self._report = report
-        self._store = Store(settings.mode, settings.tls_profile)
+        self._store = Store(settings.mode, settings.tls_profile, settings.client_auth)
         self._relay = self._choose_relay()
         self._answers: dict[str, str] = {}
         """To an ACME server's checks by HTTP, by token."""
@@ -87,6 +89,7 @@ class _Sidecar:
                 try:
                     await self._start(tasks)
                     tasks.start_soon(self._keep_certificate)
+                    tasks.start_soon(self._rotate_tickets)
                     await self._relay.run()
                 except Unable as error:
                     refusal = error
@@ -105,14 +108,29 @@ class _Sidecar:
         return Pool(self._settings, self._report)
 
     def _choose_source(self) -> Source:
-        cert, key = self._settings.cert, self._settings.key
-        if self._settings.acme:
+        authorities = self._choose_authorities()
+        source = self._choose_pairs()
+        return source if authorities is None else Joined(source, authorities)
+
+    def _choose_pairs(self) -> Source:
+        """Where certificates come from."""
+        settings = self._settings
+        if settings.cert is not None and settings.key is not None:
+            return FilePair(settings.cert, settings.key)
+        if settings.cert_dir is not None:
+            return Folder(settings.cert_dir)
+        if settings.acme:
             from sslterm.certs.acme import Acme
 
-            return Acme(self._settings, self._maker, self._report, self._relay.challenge, self._answers)
-        if cert is None or key is None:
-            return SelfSigned(self._maker, netns.read_addresses)
-        return FilePair(cert, key)
+            return Acme(settings, self._maker, self._report, self._relay.challenge, self._answers)
+        return SelfSigned(self._maker, netns.read_addresses)
+
+    def _choose_authorities(self) -> Authorities | None:
+        """Where clients' authorities come from; None if from nowhere, or along with the certificates."""
+        settings = self._settings
+        if settings.client_auth is ClientAuth.NONE or settings.client_ca is None:
+            return None
+        return AuthoritiesFile(settings.client_ca)
 
     async def _start(self, tasks: TaskGroup) -> None:
         settings = self._settings
@@ -121,7 +139,7 @@ class _Sidecar:
         address, backends = await find_backends(settings, self._report)
         # Only then: until the backend is there, clients are refused as they would be without a sidecar; and `auto`
         # must not take a port that the target was about to open.
-        await self._relay.start(identity.credentials)
+        await self._relay.start(identity)
         listener, frontend = open_frontend(settings)
         await self._relay.serve(listener, backends)
         if settings.redirect_addr is not None:
@@ -142,19 +160,30 @@ class _Sidecar:
         settings = self._settings
         if settings.acme:
             self._report("INFO", f"Certificates from the ACME server {settings.acme_directory}")
-        elif settings.cert is None:
-            self._report("INFO", "No certificate given: making a self-signed one")
-        else:
+        elif settings.cert is not None:
             self._report("INFO", f"Load cert '{settings.cert}' and key '{settings.key}'")
+        elif settings.cert_dir is not None:
+            self._report("INFO", f"Load pairs from '{settings.cert_dir}'")
+        else:
+            self._report("INFO", "No certificate given: making a self-signed one")
         try:
             identity = self._store.put(await self._source.obtain())
         except Rejected as error:
-            setting, code = "certificate", 1
-            if settings.cert or settings.acme:
-                setting, code = "acme" if settings.acme else "cert", 2
-            raise Unable(f"{setting}: {error}", code) from None
+            setting = self._at_fault(str(error))
+            raise Unable(f"{setting or 'certificate'}: {error}", 2 if setting else 1) from None
+        for line in self._store.refused:
+            self._report("ERROR", f"Not taken up: {line}")
         self._tell("Certificate:", identity)
         return identity
+
+    def _at_fault(self, line: str) -> str:
+        """The setting whose file `line` is about; empty if none is."""
+        settings = self._settings
+        if settings.client_ca is not None and line.startswith(f"{settings.client_ca}:"):
+            return "client-ca"
+        if settings.acme:
+            return "acme"
+        return "cert" if settings.cert else "cert-dir" if settings.cert_dir else ""
 
     def _tell(self, what: str, identity: Identity) -> None:
         fault = self._store.fault(identity)
@@ -194,10 +223,21 @@ class _Sidecar:
             identity = self._store.put(await self._source.obtain())
         except Rejected as error:
             self._report("ERROR", f"Certificate not reloaded, the one before stays in force: {error}")
-        else:
-            if identity is not before:
-                await self._relay.renew(identity.credentials)
-            self._tell("Certificate unchanged:" if identity is before else "Certificate reloaded:", identity)
+            return
+        for line in self._store.refused:
+            self._report("ERROR", f"Not taken up: {line}")
+        if identity is not before:
+            await self._relay.renew(identity)
+        self._tell("Certificate unchanged:" if identity is before else "Certificate reloaded:", identity)
+
+    async def _rotate_tickets(self) -> None:
+        while True:
+            await anyio.sleep(tickets.ROTATION)
+            if self._phase is _Phase.SERVING:
+                try:
+                    await self._relay.renew(self._store.rotate())
+                except Rejected as error:
+                    self._report("ERROR", f"Keys of session tickets not changed: {error}")
 
     def _farewell(self) -> int:
         if self._phase is _Phase.STARTING:
@@ -227,10 +267,10 @@ class _OwnRelay:
         """Connections that were cut at the end."""
         return self._relay.cut
 
-    async def start(self, credentials: Credentials) -> None:
+    async def start(self, identity: Identity) -> None:
         """Nothing: it asks the store for each connection's certificate."""
 
-    async def renew(self, credentials: Credentials) -> None:
+    async def renew(self, identity: Identity) -> None:
         """Nothing, as above."""
 
     async def challenge(self, proofs: Sequence[challenge.Proof]) -> None:
@@ -245,6 +285,7 @@ class _OwnRelay:
             settings=self._settings,
             context=self._store.context,
             challenge=lambda: self._challenge,
+            own_uri=self._store.own_uri,
             backends=backends,
             access_log=self._access_log,
             report=self._report,

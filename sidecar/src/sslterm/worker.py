@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sslterm.access_log import AccessLog
 from sslterm.arguments import as_flags
 from sslterm.certs import challenge, tickets
-from sslterm.certs.bundle import Bundle, Rejected
-from sslterm.certs.context import build
+from sslterm.certs.bundle import Bundle, Credentials, Rejected
+from sslterm.certs.names import Contexts
 from sslterm.relay.loop import Relay
 from sslterm.relay.policy import Backend, Policy
 from sslterm.relay.tally import Tally
@@ -52,8 +52,10 @@ class _Worker:
         self._channel = channel
         self._settings = settings
         self._tally = Tally(memoryview(mmap.mmap(memory, 0)), row)
+        self._contexts = Contexts(settings.mode, settings.tls_profile, settings.client_auth)
         self._context: ssl.SSLContext | None = None
         self._challenge: ssl.SSLContext | None = None
+        self._own_uri = ""
         self._received = b""
         self._descriptors: list[int] = []
         # The shared memory is a file, so it can be locked: one worker at a time writes its lines.
@@ -96,15 +98,15 @@ class _Worker:
 
     # The orders.
 
-    def _do_take(self, number: int, keys: str, pairs: list[dict[str, str]], authorities: str) -> None:
-        """Serve these certificates from now on; the first process has proved it."""
-        bundle = pairs[0]
-        chain, key = (bundle[name].encode("latin-1") for name in ("chain", "key"))
+    def _do_take(self, number: int, keys: str, pairs: list[dict[str, Any]], authorities: str, own_uri: str) -> None:
+        """Serve these certificates from now on; the first process has proved them."""
+        bundles = tuple(
+            Bundle(each["chain"].encode("latin-1"), each["key"].encode("latin-1"), each["source"], each["key_source"])
+            for each in pairs
+        )
         try:
-            context = build(
-                Bundle(chain, key, bundle["source"], bundle["key_source"]),
-                self._settings.mode,
-                self._settings.tls_profile,
+            context = self._contexts.front(
+                Credentials(bundles, authorities.encode("latin-1")), [each["hosts"] for each in pairs]
             )
         except Rejected as error:
             self._report("ERROR", f"a worker cannot serve the certificate: {error}")
@@ -113,7 +115,7 @@ class _Worker:
         else:
             if not tickets.share(context, bytes.fromhex(keys)):
                 self._report("WARNING", "workers cannot share session tickets here: some clients will not resume")
-            self._context = context
+            self._context, self._own_uri = context, own_uri
         self._tell({"took": number})
 
     def _do_challenge(self, number: int, proofs: list[list[str]]) -> None:
@@ -127,6 +129,7 @@ class _Worker:
             settings=self._settings,
             context=self._current_context,
             challenge=lambda: self._challenge,
+            own_uri=lambda: self._own_uri,
             backends=tuple(Backend(family, tuple(address)) for family, address in backends),
             access_log=self._access_log,
             report=self._report,

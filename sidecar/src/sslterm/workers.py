@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from sslterm.certs.bundle import Credentials
     from sslterm.certs.challenge import Proof
+    from sslterm.certs.store import Identity
     from sslterm.relay.policy import Backend
     from sslterm.settings import Settings
 
@@ -72,9 +72,9 @@ class Pool:
         self._leaving = anyio.Event()
         self._tasks: TaskGroup | None = None
 
-    async def start(self, credentials: Credentials) -> None:
-        """Start all workers, and wait until each can serve `credentials`. Raises `Unable`."""
-        self._next(credentials)
+    async def start(self, identity: Identity) -> None:
+        """Start all workers, and wait until each can serve `identity`. Raises `Unable`."""
+        self._next(identity)
         try:
             for row in range(self._settings.workers):
                 self._workers.append(self._start(row))
@@ -105,9 +105,9 @@ class Pool:
                     keepers.start_soon(self._keep, row)
             self._tasks.cancel_scope.cancel()
 
-    async def renew(self, credentials: Credentials) -> None:
-        """Put `credentials` into force; returns when every worker has it."""
-        self._next(credentials)
+    async def renew(self, identity: Identity) -> None:
+        """Put `identity` into force, with new keys for tickets; returns when every worker has it."""
+        self._next(identity)
         await self._agree(self._take, "certificate")
 
     async def challenge(self, proofs: Sequence[Proof]) -> None:
@@ -149,22 +149,25 @@ class Pool:
             self._listener.close()
         os.close(self._memory)
 
-    def _next(self, credentials: Credentials) -> None:
+    def _next(self, identity: Identity) -> None:
+        credentials = identity.credentials
         self._number += 1
         self._take = {
             "do": "take",
             "number": self._number,
-            "keys": os.urandom(tickets.SIZE).hex(),  # new ones: nobody resumes into a certificate that was replaced
+            "keys": os.urandom(tickets.SIZE).hex(),  # new ones: nobody resumes what was agreed before a change
             "pairs": [
                 {
                     "chain": bundle.chain.decode("latin-1"),
                     "key": bundle.key.decode("latin-1"),
                     "source": bundle.source,
                     "key_source": bundle.key_source,
+                    "hosts": facts.hosts,
                 }
-                for bundle in credentials.pairs
+                for bundle, facts in zip(credentials.pairs, identity.every, strict=True)
             ],
             "authorities": credentials.authorities.decode("latin-1"),
+            "own_uri": identity.facts.spiffe_id,
         }
 
     def _start(self, row: int) -> _Worker:

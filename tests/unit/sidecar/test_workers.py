@@ -9,11 +9,15 @@ import pytest
 
 from lab.certificates import make
 from sslterm.certs.bundle import Bundle, Credentials
+from sslterm.certs.store import Store
 from sslterm.endpoints import Unable
-from sslterm.settings import Settings
+from sslterm.settings import Mode, Settings, TlsProfile
 from sslterm.workers import Pool
 
 PAIR = make("localhost")
+IDENTITY = Store(Mode.HTTP, TlsProfile.INTERMEDIATE).put(
+    Credentials((Bundle(PAIR.cert, PAIR.key, "cert.pem", "key.pem"),))
+)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +33,7 @@ def test_workers_that_cannot_start_are_an_error_at_once(monkeypatch, program, re
     async def start():
         pool = Pool(Settings(workers=2), lambda *_: None)
         try:
-            await pool.start(Credentials((Bundle(PAIR.cert, PAIR.key, "cert.pem", "key.pem"),)))
+            await pool.start(IDENTITY)
         finally:
             pool.close()
 

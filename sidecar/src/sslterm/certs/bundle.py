@@ -64,6 +64,10 @@ class Credentials:
     """The default first; the others are for clients that ask for a name that they hold (SNI, RFC 6066, section 3)."""
     authorities: bytes = b""
     """PEM: those that clients' certificates must come from; empty where none is asked for, or none is known."""
+    authorities_source: str = field(default="the authority", compare=False)
+    """Where `authorities` are from, as messages name it."""
+    faults: tuple[str, ...] = ()
+    """A line for each part that could not be obtained now, and is here as it was before, or not at all."""
 
 
 class Source(Protocol):
@@ -74,6 +78,28 @@ class Source(Protocol):
 
     async def changed(self) -> None:
         """Return when `obtain` is worth calling again."""
+
+
+class Authorities(Protocol):
+    """Somewhere that clients' authorities come from, where they do not come along with the certificates."""
+
+    source: str
+    """Its name in messages."""
+
+    async def obtain(self) -> bytes:
+        """The authorities as they are now, in PEM. Raises `Rejected`."""
+
+    async def changed(self) -> None:
+        """Return when `obtain` is worth calling again."""
+
+
+def check_authorities(pem: bytes, source: str) -> None:
+    """Raise `Rejected` if `pem` is no bundle of authorities, as far as that shows without OpenSSL."""
+    if not pem.strip():
+        raise Rejected(f"{source}: empty, so that no client's certificate could be believed")
+    labels = _labels(pem, source)
+    if not any(label.endswith("CERTIFICATE") for label in labels):
+        raise Rejected(f"{source}: holds no certificate of an authority, only {_listed(labels)}")
 
 
 def _blocks(pem: bytes) -> list[tuple[str, bytes]]:

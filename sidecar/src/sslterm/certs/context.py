@@ -1,13 +1,15 @@
 """
 From a bundle to an `ssl.SSLContext` that is known to work.
 
-The profiles are Mozilla's. The key-exchange groups belong to them too, but Python cannot set those on a context: they
-come from `openssl.cnf`. A context is proved by one handshake in memory before anybody relies on it: that shows that key
-and certificate fit and that a client finds a common cipher, and it is also how the certificate's names and dates are
-read, in 3 ms and without a certificate library in the process.
+The profiles are Mozilla's (`profiles.py`). The key-exchange groups belong to them too, but Python cannot set those on a
+context: they come from `openssl.cnf`. A context is proved by one handshake in memory before anybody relies on it: that
+shows that key and certificate fit and that a client finds a common cipher, and it is also how the certificate's names
+and dates are read, in 3 ms and without a certificate library in the process.
 
-A context keeps its own keys for session tickets. So tickets from before a reload are not honoured after it: their
-holders make one full handshake, and nobody resumes into a certificate that was replaced.
+A client's certificate is looked at by OpenSSL, for the purpose of a client's and within its dates. What is in the
+bundle of authorities is trusted, be it a root or not. The strict check (VERIFY_X509_STRICT) is left off: it adds
+nothing about whom to trust, which the bundle alone says, and turns away what older tools make, for instance
+certificates without a key id.
 """
 
 from __future__ import annotations
@@ -21,25 +23,9 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, Final, NoReturn
 
-from sslterm.certs.bundle import Bundle, Rejected
-from sslterm.settings import CHECK_ALPN, Mode, TlsProfile
-
-INTERMEDIATE_CIPHERS: Final = (
-    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
-    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
-    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
-    "DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305"
-)
-"""
-For TLS 1.2: Mozilla's Server Side TLS guidelines 5.7, intermediate, in their order.
-
-The three DHE ciphers are never negotiated, because no Diffie-Hellman parameters are loaded.
-"""
-
-_MINIMUM: Final = {
-    TlsProfile.INTERMEDIATE: ssl.TLSVersion.TLSv1_2,
-    TlsProfile.MODERN: ssl.TLSVersion.TLSv1_3,
-}
+from sslterm.certs.bundle import Bundle, Rejected, check_authorities
+from sslterm.certs.profiles import PROFILES
+from sslterm.settings import CHECK_ALPN, ClientAuth, Mode, TlsProfile
 
 _NO_CHECK_TIME: Final = ssl.VerifyFlags(0x200000)
 """X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h), for which `ssl` has no name."""
@@ -64,6 +50,14 @@ class Facts:
     """Its subject alternative names; where it has none, the common name."""
     not_before: datetime
     not_after: datetime
+    hosts: tuple[str, ...] = ()
+    """Of the names those that a client can ask for by SNI: DNS names, in lower case."""
+    uris: tuple[str, ...] = ()
+
+    @property
+    def spiffe_id(self) -> str:
+        """Empty if it has none: an X.509-SVID has exactly one URI (SPIFFE X509-SVID, section 2)."""
+        return self.uris[0] if len(self.uris) == 1 and self.uris[0].startswith("spiffe://") else ""
 
     def fault(self, now: datetime) -> str | None:
         """Why no client would accept it at this time, if so."""
@@ -77,8 +71,10 @@ class Facts:
 def build(bundle: Bundle, mode: Mode, profile: TlsProfile) -> ssl.SSLContext:
     """A server context that serves `bundle`; `Rejected` if OpenSSL does not take it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = _MINIMUM[profile]
-    context.set_ciphers(INTERMEDIATE_CIPHERS)
+    allowed = PROFILES[profile]
+    context.minimum_version = ssl.TLSVersion[allowed.versions[0]]
+    if allowed.ciphers:
+        context.set_ciphers(":".join(allowed.ciphers))
     # One, as Go's servers do: every resumption brings the next one, and each has to be made and sent.
     context.num_tickets = 1
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -91,8 +87,26 @@ def build(bundle: Bundle, mode: Mode, profile: TlsProfile) -> ssl.SSLContext:
     return context
 
 
+def ask_clients(context: ssl.SSLContext, wanted: ClientAuth, authorities: bytes, source: str) -> None:
+    """Have `context` ask clients for a certificate, as `wanted`; `Rejected` if `authorities` are none."""
+    if wanted is ClientAuth.NONE:
+        return
+    check_authorities(authorities, source)
+    try:
+        context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
+    except (ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None) or "the TLS library cannot read it"
+        raise Rejected(f"{source}: {reason}") from None
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_mode = ssl.CERT_REQUIRED if wanted is ClientAuth.REQUIRED else ssl.CERT_OPTIONAL
+
+
 def prove(context: ssl.SSLContext, bundle: Bundle) -> Facts:
-    """What `bundle` says of itself, after one handshake with `context` by a client that trusts exactly its leaf."""
+    """
+    What `bundle` says of itself, after one handshake with `context` by a client that trusts exactly its leaf.
+
+    Before `ask_clients`, since this client has nothing to show.
+    """
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     # As PEM: where the library does not know the second groups line (`openssl.cnf`), each new context leaves a
@@ -126,7 +140,16 @@ def _facts(peer: dict[str, Any]) -> Facts:
     names = [_name(kind, value) for kind, value in peer.get("subjectAltName", ())]
     common = [value for part in peer["subject"] for kind, value in part if kind == "commonName"]
     begin, end = (datetime.fromtimestamp(ssl.cert_time_to_seconds(peer[at]), UTC) for at in ("notBefore", "notAfter"))
-    return Facts(names=tuple(names or common), not_before=begin, not_after=end)
+    found: dict[str, list[str]] = {"DNS": [], "URI": []}
+    for kind, value in peer.get("subjectAltName", ()):
+        found.setdefault(kind, []).append(value)
+    return Facts(
+        names=tuple(names or common),
+        not_before=begin,
+        not_after=end,
+        hosts=tuple(each.lower() for each in found["DNS"]),
+        uris=tuple(found["URI"]),
+    )
 
 
 def _name(kind: str, value: str) -> str:

@@ -1,5 +1,5 @@
 """
-A certificate from two PEM files, and the watch for their replacement.
+A certificate from two PEM files, authorities from another, and the watch for their replacement.
 
 Watching is asking: once a second, what do the two paths lead to? That works on every file system, in every container,
 and for all ways of replacing: written over, renamed into place, or a symlink further up switched (Kubernetes and
@@ -25,22 +25,17 @@ _INTERVAL: Final = 1.0
 _LARGEST: Final = 1024 * 1024
 """A chain of ten certificates is 20 KB; whatever is over a megabyte is not one."""
 
-_Stamp = tuple[tuple[int, int, int, int] | None, ...]
+Stamp = tuple[int, int, int, int] | None
+"""What shows that a file is another, or was written; None where there is none."""
 
 
-class FilePair:
-    """The source behind `--cert` and `--key`."""
+class _Watched:
+    """Some files, and what was seen of them when they were last read."""
 
-    def __init__(self, cert: Path, key: Path, interval: float = _INTERVAL) -> None:
-        self._cert = cert
-        self._key = key
+    def __init__(self, *paths: Path, interval: float) -> None:
+        self._paths = paths
         self._interval = interval
-        self._read_at: _Stamp = ()
-
-    async def obtain(self) -> Credentials:
-        """Both files as they are now. Raises `Rejected`."""
-        self._read_at = self._stamp()  # taken first: what changes during the reading is seen as a change later
-        return Credentials((Bundle(content(self._cert), content(self._key), str(self._cert), str(self._key)),))
+        self._read_at: tuple[Stamp, ...] = ()
 
     async def changed(self) -> None:
         """Return when the files differ from those last read, and stopped changing."""
@@ -52,11 +47,40 @@ class FilePair:
                 return
             previous = stamp
 
-    def _stamp(self) -> _Stamp:
-        return tuple(_file_stamp(path) for path in (self._cert, self._key))
+    def _read(self) -> list[bytes]:
+        self._read_at = self._stamp()  # taken first: what changes during the reading is seen as a change later
+        return [content(path) for path in self._paths]
+
+    def _stamp(self) -> tuple[Stamp, ...]:
+        return tuple(stamp(path) for path in self._paths)
 
 
-def _file_stamp(path: Path) -> tuple[int, int, int, int] | None:
+class FilePair(_Watched):
+    """The source behind `--cert` and `--key`."""
+
+    def __init__(self, cert: Path, key: Path, interval: float = _INTERVAL) -> None:
+        super().__init__(cert, key, interval=interval)
+
+    async def obtain(self) -> Credentials:
+        """Both files as they are now. Raises `Rejected`."""
+        chain, key = self._read()
+        return Credentials((Bundle(chain, key, *map(str, self._paths)),))
+
+
+class AuthoritiesFile(_Watched):
+    """The authorities behind `--client-ca`."""
+
+    def __init__(self, path: Path, interval: float = _INTERVAL) -> None:
+        super().__init__(path, interval=interval)
+        self.source = str(path)
+
+    async def obtain(self) -> bytes:
+        """The file as it is now. Raises `Rejected`."""
+        return self._read()[0]
+
+
+def stamp(path: Path) -> Stamp:
+    """What `path` leads to now."""
     try:
         found = path.stat()
     except OSError:

@@ -12,6 +12,13 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
+ROTATION: Final = 12 * 3600.0
+"""
+Seconds for which a set of keys is used, at most.
+
+A ticket itself is good for two hours (OpenSSL's default, 7200 s), but each resumption brings a new one: this is what
+ends a session for good, and the time for which a key that was stolen opens what was recorded (TLS 1.2).
+"""
 SIZE: Final = 80
 """Bytes: a name of 16, a key for HMAC-SHA256 and one for AES-256 (OpenSSL since 1.1.0)."""
 _SET_TICKET_KEYS: Final = 59

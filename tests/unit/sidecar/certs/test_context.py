@@ -12,6 +12,7 @@ from cryptography.x509 import ExtendedKeyUsageOID
 from lab.certificates import make
 from sslterm.certs import context
 from sslterm.certs.bundle import Bundle, Rejected
+from sslterm.certs.profiles import PROFILES
 from sslterm.settings import CHECK_ALPN, Mode, TlsProfile
 
 GOOD = make("localhost", "*.example.org", "127.0.0.1", "::1")
@@ -130,7 +131,7 @@ def test_intermediate_is_mozillas_list_and_the_client_chooses():
         for first, other in [(offered[0], offered[4]), (offered[4], offered[0])]
     ]
 
-    assert offered == context.INTERMEDIATE_CIPHERS.split(":")
+    assert offered == list(PROFILES[TlsProfile.INTERMEDIATE].ciphers)
     assert chosen == [offered[0], offered[4]]
 
 

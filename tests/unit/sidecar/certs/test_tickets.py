@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import ssl
-from contextlib import suppress
 
 import pytest
 
 from lab.certificates import make
-from lab.sidecar import any_certificate
+from lab.handshake import client_with, shake
 from sslterm.certs import tickets
 from sslterm.certs.bundle import Bundle
 from sslterm.certs.context import build
@@ -22,32 +21,17 @@ def server():
     return build(Bundle(PAIR.cert, PAIR.key, "cert.pem", "key.pem"), Mode.HTTP, TlsProfile.INTERMEDIATE)
 
 
-def connect(client, context, session=None):
-    """A handshake in memory, and a byte, with which the tickets come; the client's side."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    near = client.wrap_bio(to_client, to_server, session=session)
-    far = context.wrap_bio(to_server, to_client, server_side=True)
-    for _ in range(4):
-        for side in (near, far):
-            with suppress(ssl.SSLWantReadError):
-                side.do_handshake()
-    far.write(b"x")
-    assert near.read(1) == b"x"
-    return near
-
-
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_contexts_with_the_same_keys_resume_each_others_sessions(version):
-    client = any_certificate()
-    client.maximum_version = version
+    client = client_with(version=version)
     first, second, stranger = server(), server(), server()
     keys = os.urandom(tickets.SIZE)
     assert tickets.share(first, keys)
     assert tickets.share(second, keys)
-    session = connect(client, first).session
+    session = shake(first, client).session
 
-    assert connect(client, second, session).session_reused
-    assert not connect(client, stranger, session).session_reused
+    assert shake(second, client, session=session).session_reused
+    assert not shake(stranger, client, session=session).session_reused
 
 
 def test_keys_of_another_length_are_refused():
