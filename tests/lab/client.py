@@ -31,8 +31,9 @@ class Client(Peer):
         receive_buffer: int = 0,
         session: ssl.SSLSession | None = None,
         source: str = "",
+        first: bytes = b"",
     ) -> None:
-        """`source`: the address to come from; any of 127.0.0.0/8 will do."""
+        """`source`: the address to come from; any of 127.0.0.0/8 will do. `first`: bytes to send before TLS."""
         raw = socket.socket()
         if source:
             raw.bind((source, 0))
@@ -40,6 +41,7 @@ class Client(Peer):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         super().__init__(raw)
         raw.connect(("127.0.0.1", port))
+        raw.sendall(first)
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = (context or any_certificate()).wrap_bio(
             self._in, self._out, server_hostname="localhost", session=session
@@ -51,11 +53,19 @@ class Client(Peer):
             raise
 
     @staticmethod
-    def hello() -> bytes:
-        """The first flight of a handshake."""
+    def hello(
+        *protocols: str,
+        server_name: str | None = "localhost",
+        newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
+    ) -> bytes:
+        """The first flight of a handshake, which offers these application protocols."""
+        context = any_certificate()
+        context.maximum_version = newest
+        if protocols:
+            context.set_alpn_protocols(list(protocols))
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         with suppress(ssl.SSLWantReadError):
-            any_certificate().wrap_bio(incoming, outgoing).do_handshake()
+            context.wrap_bio(incoming, outgoing, server_hostname=server_name).do_handshake()
         return outgoing.read()
 
     def _until_done(self, step):

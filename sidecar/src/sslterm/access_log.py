@@ -50,7 +50,11 @@ class AccessLog:
         self._stamp = ""  # of that second
 
     def add(self, record: Record, client: str) -> None:
-        """One finished exchange; `client` is address:port. Its clock is `time.monotonic`."""
+        """
+        One finished exchange. Its clock is `time.monotonic`.
+
+        `client` is address:port and, after a space, who it proved to be, if it did.
+        """
         self._records.append((record, client))
         if len(self._records) >= _TOGETHER:
             self._format()
@@ -107,7 +111,10 @@ def _as_json(stamp: str, record: Record, client: str, target: str, took: int) ->
     entry: dict[str, str | int | float] = {"time": stamp}
     if record.method:
         entry |= {"status": record.status}
+    client, _, identity = client.partition(" ")
     entry |= {"duration_ms": took / 1000, "client": client}
+    if identity:
+        entry["client_id"] = identity
     if record.method:
         entry |= {"method": record.method, "path": target}
     entry |= {"received": record.received, "sent": record.sent}

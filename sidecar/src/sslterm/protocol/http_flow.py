@@ -50,24 +50,33 @@ class HttpFlow(Flow):
     """HTTP/1.1: heads are checked and rewritten, bodies pass, each exchange leaves a record."""
 
     __slots__ = (
-        "_backend", "_before", "_busy_since", "_client", "_draining", "_ended", "_head_limit", "_held", "_idle",
-        "_peer", "_persists", "_received", "_replay", "_request", "_request_body", "_request_head", "_request_left",
-        "_response", "_response_body", "_response_head", "_response_left", "_reused", "_says_peer", "_sent",
-        "_started", "_status", "_trusted", "_whole",
+        "_backend", "_before", "_busy_since", "_client", "_denied", "_draining", "_ended", "_head_limit", "_held",
+        "_identity", "_idle", "_peer", "_persists", "_received", "_replay", "_request", "_request_body",
+        "_request_head", "_request_left", "_response", "_response_body", "_response_head", "_response_left",
+        "_reused", "_says_peer", "_sent", "_started", "_status", "_trusted", "_whole",
     )  # fmt: skip
 
-    def __init__(self, *, peer: bytes, trusted: bool, max_head_size: int) -> None:
-        """`peer`: the client's IP address. `trusted`: it may say for whom it forwards. Sizes in bytes."""
+    def __init__(
+        self, *, peer: bytes, trusted: bool, max_head_size: int, identity: bytes = b"", denied: str = ""
+    ) -> None:
+        """
+        `peer`: the client's IP address. `trusted`: it may say for whom it forwards. Sizes in bytes.
+
+        `identity`: header fields that say who it proved to be, each with its CR LF. `denied`: why it may not call:
+        its first request is then answered with that.
+        """
         super().__init__(Waiting.NEXT_REQUEST)
         self._peer = peer
-        self._says_peer = b"X-Forwarded-For: %b\r\nX-Real-Ip: %b\r\n\r\n" % (peer, peer)
+        self._identity = identity
+        self._denied = denied
+        self._says_peer = b"%bX-Forwarded-For: %b\r\nX-Real-Ip: %b\r\n\r\n" % (identity, peer, peer)
         self._trusted = trusted
         self._head_limit = max_head_size
         self._request_head = HeadReader(max_head_size)
         self._response_head = HeadReader(max_head_size)
         self._request_body: ChunkedBody | None = None
         self._response_body: ChunkedBody | None = None
-        self._client: _State = HttpFlow._request_begins
+        self._client: _State = HttpFlow._denied_begins if denied else HttpFlow._request_begins
         self._backend: _State = HttpFlow._unasked
         self._held = b""
         self._replay = b""
@@ -109,6 +118,21 @@ class HttpFlow(Flow):
         self._status = self._received = self._sent = 0
         self._client = HttpFlow._request_goes_on
         return self._request_goes_on(data, now)
+
+    def _denied_begins(self, data: memoryview, now: float) -> bytes:
+        """The request of a client that may not call. Read, so that it gets its answer and the log says for what."""
+        self._started = self._busy_since = now
+        self._idle = False
+        self._client = HttpFlow._denied_goes_on
+        return self._denied_goes_on(data, now)
+
+    def _denied_goes_on(self, data: memoryview, now: float) -> bytes:
+        self.waiting = Waiting.HEAD
+        whole = self._request_head.feed(data)
+        if whole is not None:
+            self._request = read_request(whole[0], trusted=False)
+            raise ProtocolError(HTTPStatus.FORBIDDEN, self._denied)
+        return b""
 
     def _request_goes_on(self, data: memoryview, now: float) -> bytes:
         whole = self._request_head.feed(data)
@@ -157,7 +181,7 @@ class HttpFlow(Flow):
     def _continue_list(self, request: Request) -> bytes:
         """What is said of a peer that may speak for others."""
         before = request.forwarded_for
-        line = b"X-Forwarded-For: " + (b"%b, %b" % (before, self._peer) if before else self._peer)
+        line = self._identity + b"X-Forwarded-For: " + (b"%b, %b" % (before, self._peer) if before else self._peer)
         if b"x-real-ip" not in request.forwarded:
             line += b"\r\nX-Real-Ip: " + self._peer
         return line + b"\r\n\r\n"

@@ -1,5 +1,5 @@
 """
-The PROXY protocol: who called, said by a proxy in front of us before all else (versions 1 and 2, read).
+The PROXY protocol: who called, said by a proxy before all else. Both versions are read, the second is written.
 
 HAProxy's proxy-protocol.txt is the specification. It is never guessed whether a header is there: whoever asks knows
 that one must be, because anybody can write one.
@@ -7,7 +7,7 @@ that one must be, because anybody can write one.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -16,7 +16,7 @@ _LONGEST_LINE: Final = 107
 """Bytes of a header of version 1 with its CR LF (section 2.1)."""
 _LONGEST: Final = 4096
 """
-Bytes of a header of version 2 that is read. Senders stay within 536 (section 2), unless they pass on a certificate.
+Bytes of a header of version 2, as nginx has it. Senders stay within 536 (section 2), unless they say much of TLS.
 """
 _HEAD: Final = 16
 _TCP4: Final = 0x11
@@ -125,3 +125,33 @@ def _check_fields(data: bytes) -> None:
         at += 3 + int.from_bytes(data[at + 1 : at + 3])
         if at > len(data):
             raise ProxyError("a field that is cut short")
+
+
+def write(caller: Caller, fields: list[tuple[int, bytes]]) -> bytes:
+    """
+    A header of version 2 that says who called, and `fields` (TLVs), by type.
+
+    Raises ProxyError where it cannot be said: half of it would be taken for the whole.
+    """
+    source, destination = ip_address(caller.host.partition("%")[0]), ip_address(caller.to_host.partition("%")[0])
+    if source.version == destination.version:
+        ends = source.packed + destination.packed
+    else:
+        ends = _wide(source) + _wide(destination)
+    content = ends + caller.port.to_bytes(2) + caller.to_port.to_bytes(2)
+    content += b"".join(field(kind, value) for kind, value in fields)
+    if _HEAD + len(content) > _LONGEST:
+        raise ProxyError(f"it would be longer than {_LONGEST} bytes")
+    family = _TCP4 if len(ends) == _SIZES[1] - 4 else _TCP6
+    return SIGNATURE + bytes((0x21, family)) + len(content).to_bytes(2) + content
+
+
+def field(kind: int, value: bytes) -> bytes:
+    """One field (TLV). Raises ProxyError."""
+    if len(value) > _LONGEST:
+        raise ProxyError(f"a field would be longer than {_LONGEST} bytes")
+    return bytes((kind,)) + len(value).to_bytes(2) + value
+
+
+def _wide(address: IPv4Address | IPv6Address) -> bytes:
+    return address.packed if address.version == 6 else b"\x00" * 10 + b"\xff\xff" + address.packed

@@ -26,8 +26,21 @@ class TlsTruncatedError(TlsError):
     """The peer's TCP stream ended without a close_notify."""
 
 
+class CertificateError(TlsError):
+    """The client's certificate is missing, or OpenSSL does not accept it."""
+
+    def __init__(self, why: str, *, missing: bool, expired: bool) -> None:
+        super().__init__(why)
+        self.missing = missing
+        self.expired = expired
+
+
 class PlainHttpError(TlsError):
     """The peer speaks HTTP without TLS: worth an answer that it can read."""
+
+
+_EXPIRED: Final = 10
+"""X509_V_ERR_CERT_HAS_EXPIRED (openssl/x509_vfy.h)."""
 
 
 def _cut(error: ssl.SSLError) -> bool:
@@ -37,6 +50,16 @@ def _cut(error: ssl.SSLError) -> bool:
 
 def _reason(error: ssl.SSLError) -> str:
     return (error.reason or str(error)).lower().replace("_", " ")
+
+
+def _refused(error: ssl.SSLError) -> TlsError:
+    """Why the handshake failed: with OpenSSL's own words for what is wrong with a certificate."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = f"{_reason(error)}: {error.verify_message}"
+        return CertificateError(why, missing=False, expired=error.verify_code == _EXPIRED)
+    if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return CertificateError("the client showed no certificate", missing=True, expired=False)
+    return TlsError(_reason(error))
 
 
 class TlsSession:
@@ -81,7 +104,7 @@ class TlsSession:
                 raise TlsTruncatedError("connection closed during the handshake") from None
             if error.reason in ("HTTP_REQUEST", "HTTPS_PROXY_REQUEST"):
                 raise PlainHttpError("the client speaks plain HTTP") from None
-            raise TlsError(_reason(error)) from None
+            raise _refused(error) from None
         self.open = True
         return True
 
@@ -135,3 +158,34 @@ class TlsSession:
     def alpn(self) -> str | None:
         """The application protocol that was agreed (RFC 7301)."""
         return self._session.selected_alpn_protocol()
+
+    @property
+    def version(self) -> str:
+        """Of the protocol: `TLSv1.3`."""
+        return self._session.version() or ""
+
+    @property
+    def cipher(self) -> str:
+        """Its name with OpenSSL."""
+        cipher = self._session.cipher()
+        return cipher[0] if cipher else ""
+
+    @property
+    def resumed(self) -> bool:
+        """What the peer proved, it proved in an earlier connection."""
+        return bool(self._session.session_reused)
+
+    def certificate(self) -> tuple[dict[str, Any], bytes] | None:
+        """
+        What the peer's verified certificate says, as `ssl` has it, and its DER; None if it showed none.
+
+        Raises TlsError for one that cannot be read.
+        """
+        try:
+            der = self._session.getpeercert(binary_form=True)
+            said = self._session.getpeercert()
+        except (ValueError, ssl.SSLError):
+            raise TlsError("the client's certificate cannot be read") from None
+        if der is None or not said:
+            return None
+        return said, der

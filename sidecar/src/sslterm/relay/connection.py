@@ -17,20 +17,22 @@ import select
 import socket
 import traceback
 from contextlib import suppress
-from functools import partial
 from ipaddress import ip_address
 from math import inf
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
-from sslterm.protocol.flows import Flow, RawFlow, Waiting
+from sslterm.protocol.flows import Flow, RawFlow, Record, Waiting
 from sslterm.protocol.http_flow import HttpFlow
+from sslterm.protocol.identity import PeerIdentity, header_fields
+from sslterm.protocol.introduction import introduce
 from sslterm.protocol.preface import ACME_ALPN, Preface
-from sslterm.protocol.proxy import ProxyError
-from sslterm.protocol.tls import PlainHttpError, TlsError, TlsSession, TlsTruncatedError
+from sslterm.protocol.proxy import Caller, ProxyError
+from sslterm.protocol.tls import CertificateError, PlainHttpError, TlsError, TlsSession, TlsTruncatedError
+from sslterm.relay.gate import ANYBODY, reason
 from sslterm.relay.tally import REFUSED, REQUESTS
 from sslterm.relay.upstream import RESET, Upstream
-from sslterm.settings import CHECK_ALPN, Mode, Networks
+from sslterm.settings import CHECK_ALPN, Mode, Networks, SendProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,8 +94,8 @@ class Connection:
 
     __slots__ = (
         "_client", "_client_ended", "_client_mask", "_closing", "_control", "_deadline", "_end_told", "_fd", "_flow",
-        "_kind", "_listed", "_log", "_moved", "_name", "_peer", "_policy", "_receive", "_relay", "_send", "_timer",
-        "_tls", "_to_client", "_upstream", "listener",
+        "_kind", "_listed", "_log", "_moved", "_name", "_peer", "_policy", "_preface", "_receive", "_relay", "_send",
+        "_timer", "_tls", "_to_client", "_upstream", "listener",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, client: socket.socket, peer: tuple[Any, ...]) -> None:
@@ -106,6 +108,7 @@ class Connection:
         self._send = client.send
         self._fd = client.fileno()
         self._called_by(peer[0].removeprefix("::ffff:"), peer[1])
+        self._preface: Preface | None = None
         self._tls = TlsSession(listener.policy.context())
         self._upstream = Upstream(relay, listener.policy.backends)
         self._flow: Flow | None = None
@@ -119,7 +122,7 @@ class Connection:
         self._client_mask = _IN
         self._kind = _HANDSHAKE
         client.setblocking(False)
-        relay.register(self._fd, self._first_handler())
+        relay.register(self._fd, self._first_handler(peer[1]))
         relay.connections.add(self)
         self._deadline = relay.now + listener.policy.settings.handshake_timeout
         self._timer = self._start_timer()
@@ -128,14 +131,18 @@ class Connection:
         self._peer: str = host
         self._name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def _first_handler(self) -> Callable[[int], None]:
-        """What takes the client's first bytes: TLS, unless somebody has to look at them before."""
+    def _first_handler(self, port: int) -> Callable[[int], None]:
+        """What takes the client's first bytes: TLS, unless something asks for a look at them before."""
         policy = self._policy
-        headed = _among(self._peer, policy.settings.accept_proxy)
-        probing = policy.challenge() is not None
-        if headed or probing:
-            return partial(self._on_preface, Preface(headed=headed, probing=probing))
-        return self._on_client
+        settings = policy.settings
+        headed = _among(self._peer, settings.accept_proxy)
+        hello = settings.send_proxy is not SendProxy.OFF or policy.challenge() is not None
+        if not (headed or hello):
+            return self._on_client
+        here = self._client.getsockname()
+        caller = Caller(self._peer, port, here[0].removeprefix("::ffff:"), here[1])
+        self._preface = Preface(caller, headed=headed, hello=hello)
+        return self._on_preface
 
     @property
     def under_way(self) -> bool:
@@ -196,9 +203,11 @@ class Connection:
 
     # The client's socket.
 
-    def _on_preface(self, preface: Preface, _mask: int) -> None:
+    def _on_preface(self, _mask: int) -> None:
+        """As `_on_client`, until what comes before TLS is whole."""
         try:
-            self._read_preface(preface)
+            if self._preface is not None:
+                self._read_preface(self._preface)
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._defect(error)
 
@@ -218,9 +227,7 @@ class Connection:
         if not data:
             self._abort()
             return
-        caller = preface.caller
-        if caller is not None:
-            self._called_by(caller.host, caller.port)
+        self._called_by(preface.caller.host, preface.caller.port)
         challenge = self._policy.challenge() if preface.probes else None
         if challenge is not None:
             self._tls = TlsSession(challenge)
@@ -288,7 +295,9 @@ class Connection:
             else:
                 self._client_gone(str(error))
         except TlsError as error:
-            if self._flow is None:
+            if isinstance(error, CertificateError):
+                self._deny(error)
+            elif self._flow is None:
                 self._refuse(str(error))
             else:
                 self._client_gone(f"TLS: {error}")
@@ -296,16 +305,57 @@ class Connection:
     def _open(self) -> Flow | None:
         """The handshake is done: the flow for what follows, or None if nothing does."""
         if self._tls.alpn in _NEVER_RELAYED:
-            self._tls.close_write()
-            self._closing = True
+            self._close()
             return None
         settings = self._policy.settings
-        if settings.mode is Mode.TCP:
-            self._flow = RawFlow(self._relay.now)
+        gate = self.listener.gate
+        verdict = ANYBODY if gate is None else gate.judge(self._tls)
+        if verdict.denied:
+            self.listener.deny(verdict.denied, self._peer, verdict.why)
+        peer = verdict.peer
+        if peer is not None:
+            self._name = f"{self._name} {peer.name}"
+        if settings.mode is Mode.HTTP:
+            self._flow = HttpFlow(
+                peer=self._peer.encode(),
+                trusted=_among(self._peer, settings.trusted_proxies),
+                max_head_size=settings.max_head_size,
+                identity=b"" if peer is None else header_fields(peer, self._policy.own_uri()),
+                denied=verdict.why,
+            )
+        elif verdict.denied:
+            self._give_up(verdict.why)
         else:
-            trusted = _among(self._peer, settings.trusted_proxies)
-            self._flow = HttpFlow(peer=self._peer.encode(), trusted=trusted, max_head_size=settings.max_head_size)
+            self._flow = RawFlow(self._relay.now)
+            self._introduce(peer)
         return self._flow
+
+    def _introduce(self, peer: PeerIdentity | None) -> None:
+        """Before all else, tell the backend who calls, if it is to know."""
+        settings, preface = self._policy.settings, self._preface
+        self._preface = None
+        if settings.send_proxy is SendProxy.OFF or preface is None:
+            return
+        try:
+            self._upstream.pending = introduce(preface, self._tls, peer, settings.proxy_spiffe_type)
+        except ProxyError as error:
+            self._flow = None
+            why = f"no PROXY header can be made for it: {error}"
+            self.listener.complain("ERROR", f"closed the connection of {self._name}: {why}", about=why)
+            self._give_up(why)
+
+    def _give_up(self, why: str) -> None:
+        """Close a connection of which nothing was relayed, in order; the access log says why."""
+        now = self._relay.now
+        if self._log is not None:
+            self._log.add(Record(now, now, 0, "", "", 0, 0, why), self._name)
+            self._relay.unlogged = True
+        self.listener.tally[REQUESTS] += 1
+        self._close()
+
+    def _close(self) -> None:
+        self._tls.close_write()
+        self._closing = True
 
     def _pump_client(self, flow: Flow) -> None:
         """Decrypt what was fed, and hand it on."""
@@ -361,6 +411,13 @@ class Connection:
         # One subject for all addresses: a scanner must not fill the list of what was said.
         self.listener.complain("INFO", f"TLS handshake with {self._peer} failed: {reason}", about=reason)
         self._closing = True
+
+    def _deny(self, error: CertificateError) -> None:
+        """The client's certificate is missing or bad, and OpenSSL tells it so by an alert."""
+        self._closing = True
+        if self._tls.alpn not in _NEVER_RELAYED:  # `sslterm check` shows no certificate, and has its answer already
+            self.listener.tally[REFUSED] += 1
+            self.listener.deny(reason(error), self._peer, f"TLS handshake failed: {error}")
 
     def _client_gone(self, fault: str) -> None:
         flow = self._flow

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sslterm.protocol.flows import Waiting
 from sslterm.relay.connection import GRACE, Connection
+from sslterm.relay.gate import Gate
 from sslterm.relay.tally import ACCEPTED, OPEN
-from sslterm.settings import Address
+from sslterm.settings import Address, ClientAuth
 
 if TYPE_CHECKING:
     from sslterm.relay.loop import Relay
@@ -41,6 +42,8 @@ _LONGEST_PAUSE: Final = 1.0
 _SILENCE: Final = 10.0
 """A port scanner or a dead backend must not flood the log: seconds in which a complaint is not repeated."""
 _SUBJECTS: Final = 32
+_DENIED: Final = 256
+"""Denied clients that are told of, each for itself, in as many seconds; if there are more, somebody tries them out."""
 _TRICKLE: Final = 1024.0
 """Bytes a second, over a whole body and after `stall_timeout`: a modem had five times that."""
 _JUST_NOW: Final = 0.5
@@ -107,8 +110,8 @@ class Listener:
     """One bound socket in the relay's epoll set."""
 
     __slots__ = (
-        "_complained", "_leaving", "_mask", "_pause", "_paused", "grace", "limits", "policy", "relay", "socket",
-        "tally",
+        "_complained", "_denied", "_leaving", "_mask", "_pause", "_paused", "gate", "grace", "limits", "policy",
+        "relay", "socket", "tally",
     )  # fmt: skip
 
     def __init__(self, relay: Relay, listener: socket.socket, policy: Policy) -> None:
@@ -118,6 +121,8 @@ class Listener:
         self.tally = policy.tally.mine
         # Of the processes that wait for the same socket, the kernel is to wake one for each client.
         self._mask: int = select.EPOLLIN | (select.EPOLLEXCLUSIVE if policy.tally.shared else 0)
+        self.gate = Gate(policy.settings) if policy.settings.client_auth is not ClientAuth.NONE else None
+        """Whom to let in; None for everybody."""
         limits = policy.settings
         self.limits: dict[int, float] = {
             Waiting.NEXT_REQUEST: limits.keepalive_timeout,
@@ -134,6 +139,7 @@ class Listener:
         self._paused = False
         self._leaving = False
         self._complained: dict[str, float] = {}
+        self._denied: dict[str, float] = {}
         relay.register(listener.fileno(), self.on_ready, self._mask)
 
     def on_ready(self, _mask: int) -> None:
@@ -215,16 +221,29 @@ class Listener:
 
     def complain(self, level: str, what: str, about: str = "") -> None:
         """Say something in the sidecar's own log, but about the same thing at most once in `_SILENCE` seconds."""
+        if self._news(self._complained, about or what, _SUBJECTS):
+            self.policy.report(level, what)
+
+    def deny(self, reason: int, client: str, why: str) -> None:
+        """Count and tell a client that may not call: each peer for itself, but not each time that it tries again."""
+        self.tally[reason] += 1
+        if self._news(self._denied, f"{client} {why}", _DENIED):
+            self.policy.report("WARNING", f"denied {client}: {why}")
+        elif len(self._denied) >= _DENIED:
+            self.complain("WARNING", f"more than {_DENIED} clients were denied; not all of them are told of")
+
+    def _news(self, said: dict[str, float], about: str, most: int) -> bool:
+        """Whether `about` is not in `said` already, or was so long ago; if so, it is from now on."""
         now = self.relay.now
-        about = about or what
-        if now - self._complained.get(about, -_SILENCE) < _SILENCE:
-            return
-        if len(self._complained) >= _SUBJECTS:
-            self._complained = {said: when for said, when in self._complained.items() if now - when < _SILENCE}
-            if len(self._complained) >= _SUBJECTS:
-                return
-        self._complained[about] = now
-        self.policy.report(level, what)
+        if now - said.get(about, -_SILENCE) < _SILENCE:
+            return False
+        if len(said) >= most:
+            for each in [each for each, when in said.items() if now - when >= _SILENCE]:
+                del said[each]
+            if len(said) >= most:
+                return False
+        said[about] = now
+        return True
 
     def _stop_accepting(self) -> None:
         if not self._paused:

@@ -18,8 +18,21 @@ REQUESTS: Final = 2
 """Finished exchanges so far; in tcp mode, finished connections."""
 REFUSED: Final = 3
 """TLS handshakes that failed so far."""
-_WIDTH: Final = 8
-"""Numbers in a row: 64 bytes, a cache line, so that no process slows down another by counting."""
+NO_CERTIFICATE: Final = 4
+BAD_CERTIFICATE: Final = 5
+EXPIRED: Final = 6
+NOT_ALLOWED: Final = 7
+BAD_IDENTITY: Final = 8
+DENIALS: Final = {
+    "no-certificate": NO_CERTIFICATE,
+    "bad-certificate": BAD_CERTIFICATE,
+    "expired": EXPIRED,
+    "not-allowed": NOT_ALLOWED,
+    "bad-identity": BAD_IDENTITY,
+}
+"""Clients that were denied so far, by reason. The first three are mostly found in the handshake: `REFUSED`, too."""
+_WIDTH: Final = 16
+"""Numbers in a row: 128 bytes, whole cache lines, so that no process slows down another by counting."""
 _NUMBER: Final = 8
 """Bytes of each."""
 
@@ -53,8 +66,14 @@ class Tally:
         """The sum over all processes of `OPEN`, `ACCEPTED`, …"""
         return self.mine[what] if self._all is None else sum(self._all[what::_WIDTH])
 
+    def denied(self) -> dict[str, int]:
+        """How many clients were denied so far, for each of `DENIALS`."""
+        return {reason: self.total(what) for reason, what in DENIALS.items()}
+
     def __str__(self) -> str:
         """For people: what was served."""
         requests, connections, refused = (self.total(each) for each in (REQUESTS, ACCEPTED, REFUSED))
         failed = f", {refused} of which failed in the TLS handshake" if refused else ""
-        return f"served {requests} requests on {connections} connections{failed}"
+        denied = sum(self.denied().values())
+        turned_away = f"; {denied} clients were denied" if denied else ""
+        return f"served {requests} requests on {connections} connections{failed}{turned_away}"

@@ -1,28 +1,18 @@
-"""What a ClientHello offers: any bytes give yes, no or not yet, and those of a real client the right one."""
+"""What a ClientHello asks for: that of a real client is read right, and any bytes give an answer or not yet."""
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslterm.protocol.hello import offers
+from lab.client import Client
+from sslterm.protocol.hello import Hello, read
 
-ACME = b"acme-tls/1"
-
-
-def hello(*protocols: str, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.maximum_version = newest
-    if protocols:
-        context.set_alpn_protocols(list(protocols))
-    outgoing = ssl.MemoryBIO()
-    with contextlib.suppress(ssl.SSLWantReadError):
-        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="www.example.org").do_handshake()
-    return outgoing.read()
+hello = Client.hello
+NOTHING = Hello((), "")
 
 
 def in_records(data: bytes, size: int) -> bytes:
@@ -33,33 +23,42 @@ def in_records(data: bytes, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-@pytest.mark.parametrize(
-    ("protocols", "answer"),
-    [
-        (("acme-tls/1",), True),
-        (("h2", "acme-tls/1", "http/1.1"), True),
-        (("h2", "http/1.1"), False),
-        (("acme-tls/10", "acme-tls/"), False),
-        ((), False),
-    ],
-)
-def test_real_clients(protocols, answer, newest):
-    data = hello(*protocols, newest=newest)
+@pytest.mark.parametrize("name", ["www.example.org", None])
+@pytest.mark.parametrize("protocols", [("acme-tls/1",), ("h2", "http/1.1"), ("x",) * 50, ()])
+def test_real_clients(protocols, name, newest):
+    data = hello(*protocols, server_name=name, newest=newest)
+    asked = Hello(tuple(each.encode() for each in protocols), name or "")
 
-    assert offers(data, ACME) is answer
-    assert offers(data + b"more", ACME) is answer
+    assert read(data) == asked
+    assert read(data + b"more") == asked
     for cut in range(len(data)):
-        assert offers(data[:cut], ACME) is None
+        assert read(data[:cut]) is None
 
 
 def test_a_hello_may_come_in_several_records_but_not_in_crumbs():
     data = hello("acme-tls/1")
     pieces = in_records(data, (len(data) - 5) // 7 + 1)
 
-    assert offers(pieces, ACME) is True
+    assert read(pieces) == read(data)
     for cut in range(len(pieces)):
-        assert offers(pieces[:cut], ACME) is None
-    assert offers(in_records(data, 3), ACME) is False
+        assert read(pieces[:cut]) is None
+    assert read(in_records(data, 3)) == NOTHING
+
+
+@pytest.mark.parametrize("name", [b"a b", b"a\x00b", b"\xff" * 9, b"", b"a\r\n"])
+def test_a_name_that_is_none(name):
+    data = hello("h2", server_name="A" * 9)
+    listed = b"\x00" + len(name).to_bytes(2) + name
+    server_name = b"\x00\x00" + (len(listed) + 2).to_bytes(2) + len(listed).to_bytes(2) + listed
+    body = data[9:]
+    at = body.index(b"\x00\x00\x00\x0e\x00\x0c\x00\x00\x09" + b"A" * 9)
+    extensions = body[at - 2 : at].hex()
+    rest = server_name + body[at + 18 :]
+    body = body[: at - 2] + len(rest).to_bytes(2) + rest
+    message = b"\x01" + len(body).to_bytes(3) + body
+
+    assert int(extensions, 16) == len(data) - 9 - at  # it is the first extension: what is before is their length
+    assert read(data[:3] + len(message).to_bytes(2) + message) == Hello((b"h2",), "")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_a_hello_may_come_in_several_records_but_not_in_crumbs():
     ],
 )
 def test_what_is_no_client_hello_offers_nothing(data):
-    assert offers(data, ACME) is False
+    assert read(data) == NOTHING
 
 
 @given(st.binary(max_size=300), st.booleans())
@@ -93,7 +92,7 @@ def test_any_bytes(data, begun):
         body = b"\x01" + len(data).to_bytes(3) + data
         data = b"\x16\x03\x01" + len(body).to_bytes(2) + body
 
-    assert offers(data, ACME) in (True, False, None)
+    assert isinstance(read(data), Hello | None)
 
 
 @given(st.data())
@@ -102,4 +101,4 @@ def test_a_hello_that_was_tampered_with(data):
     for _ in range(data.draw(st.integers(1, 4))):
         good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
 
-    assert offers(bytes(good), ACME) in (True, False, None)
+    assert isinstance(read(bytes(good)), Hello | None)
