@@ -355,7 +355,7 @@ def test_a_certificate_of_ones_own_believes_the_authoritys_clients(tmp_path, wor
             assert accepted(caller()), "those from before stay"
             assert standing.keys == [], "no certificate was asked for"
             assert {each["source"] for each in standing.statuses} == {"files"}
-            assert len(running.said("(WARN|ERROR) +(?!denied )")) == 1, running.log
+            assert len(running.said("(WARN|ERROR) +(?! |denied )")) == 1, running.log
             told = metrics(tmp_path / "admin.sock")
             assert told['sslterm_denied_total{reason="no-certificate"}'] == 1
             assert told['sslterm_denied_total{reason="bad-certificate"}'] == 1

@@ -175,7 +175,7 @@ def test_the_admin_address_is_a_unix_socket_or_none():
     assert Settings.resolve({"admin-addr": "none"}, {"SSLTERM_ADMIN_ADDR": "unix:/x"}).admin_addr is None
     assert Settings.resolve({}, {"SSLTERM_ADMIN_ADDR": "unix:/x"}).admin_addr == UnixAddress("/x")
     for text in ("127.0.0.1:80", ":80", "unix:", "unix:/x/", "/x", "unix:/x\0"):
-        with pytest.raises(SettingError, match="expected unix:/path/to.sock or none"):
+        with pytest.raises(SettingError, match=r"expected unix:/path/to\.sock or none"):
             Settings.resolve({"admin-addr": text}, {})
 
 
