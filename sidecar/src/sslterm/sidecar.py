@@ -19,7 +19,7 @@ from anyio import CancelScope
 
 from sslterm import netns
 from sslterm.access_log import AccessLog
-from sslterm.certs import tickets
+from sslterm.certs import challenge, tickets
 from sslterm.certs.bundle import Rejected, Source
 from sslterm.certs.files import AuthoritiesFile, FilePair
 from sslterm.certs.folder import Folder
@@ -27,7 +27,7 @@ from sslterm.certs.health import Health
 from sslterm.certs.joined import Joined
 from sslterm.certs.selfsigned import SelfSigned
 from sslterm.certs.store import Identity, Store
-from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend, try_frontend
+from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend, open_redirect, try_addresses
 from sslterm.relay.loop import Relay
 from sslterm.relay.policy import Policy
 from sslterm.relay.tally import Tally
@@ -36,6 +36,8 @@ from sslterm.waiting import first_of
 
 if TYPE_CHECKING:
     import socket
+    import ssl
+    from collections.abc import Sequence
 
     from anyio.abc import TaskGroup
 
@@ -44,7 +46,9 @@ if TYPE_CHECKING:
     from sslterm.certs.link import Link
     from sslterm.certs.maker import Maker
     from sslterm.certs.reports import Reports
+    from sslterm.redirect import Redirect
     from sslterm.relay.policy import Backend
+    from sslterm.settings import Address
     from sslterm.status import Status
     from sslterm.workers import Pool
 
@@ -79,6 +83,9 @@ class _Sidecar:
         self._health = Health()
         self._store = Store(settings.mode, settings.tls_profile, settings.client_auth)
         self._relay = self._choose_relay()
+        self._answers: dict[str, str] = {}
+        """To an ACME server's checks by HTTP, by token."""
+        self._redirect: Redirect | None = None
         self._link = self._make_link()
         self._reports = self._make_reports()
         self._source = self._choose_source()
@@ -148,6 +155,10 @@ class _Sidecar:
             return FilePair(settings.cert, settings.key)
         if settings.cert_dir is not None:
             return Folder(settings.cert_dir)
+        if settings.acme:
+            from sslterm.certs.acme import Acme
+
+            return Acme(settings, self._maker, self._report, self._relay.challenge, self._answers)
         if self._link is None or self._reports is None:
             return SelfSigned(self._maker, netns.read_addresses)
         from sslterm.certs.authority import Authority
@@ -185,10 +196,11 @@ class _Sidecar:
 
     async def _start(self, tasks: TaskGroup) -> None:
         settings = self._settings
-        try_frontend(settings)  # what cannot be bound is told now, not after the wait for a backend
+        try_addresses(settings)  # what cannot be bound is told now, not after the wait for a backend
         identity = await self._first_certificate()
         waiting = CancelScope()
-        tasks.start_soon(self._keep_certificate, waiting)  # a backend may be waited for longer than a certificate lives
+        if not settings.acme:  # whose server's checks are answered on the frontend
+            tasks.start_soon(self._keep_certificate, waiting)  # a backend may take longer than a certificate lives
         address, backends = await find_backends(settings, self._report)
         waiting.cancel()
         identity = self._store.current or identity
@@ -197,14 +209,25 @@ class _Sidecar:
         await self._relay.start(identity)
         listener, frontend = open_frontend(settings)
         await self._relay.serve(listener, backends)
+        if settings.redirect_addr is not None:
+            self._start_redirect(tasks, settings.redirect_addr, frontend.port)
         self._phase = _Phase.SERVING
         what = "https" if settings.mode is Mode.HTTP else "tls"
         profile = settings.tls_profile
         self._report("INFO", f"Serving {what} on '{frontend}' for {address} ({profile} profile)")
 
+    def _start_redirect(self, tasks: TaskGroup, address: Address, port: int) -> None:
+        from sslterm.redirect import Redirect
+
+        self._redirect = Redirect(open_redirect(self._settings, address), port, self._answers)
+        tasks.start_soon(self._redirect.serve)
+        self._report("INFO", f"Redirecting http on '{address}' to https on port {port}")
+
     async def _first_certificate(self) -> Identity:
         settings = self._settings
-        if settings.cert is not None:
+        if settings.acme:
+            self._report("INFO", f"Certificates from the ACME server {settings.acme_directory}")
+        elif settings.cert is not None:
             self._report("INFO", f"Load cert '{settings.cert}' and key '{settings.key}'")
         elif settings.cert_dir is not None:
             self._report("INFO", f"Load pairs from '{settings.cert_dir}'")
@@ -228,6 +251,8 @@ class _Sidecar:
         settings = self._settings
         if settings.client_ca is not None and line.startswith(f"{settings.client_ca}:"):
             return "client-ca"
+        if settings.acme:
+            return "acme"
         return "cert" if settings.cert else "cert-dir" if settings.cert_dir else ""
 
     def _tell(self, what: str, identity: Identity) -> None:
@@ -249,6 +274,8 @@ class _Sidecar:
                 limit = self._settings.drain_timeout
                 self._report("INFO", f"{number.name}: finishing what is under way, for up to {limit:g} s")
                 self._relay.drain(limit)
+                if self._redirect is not None:
+                    self._redirect.leave()
             else:
                 self._report("WARNING", f"{number.name} again: stopping at once")
                 self._relay.stop()
@@ -309,6 +336,7 @@ class _OwnRelay:
         self._report = report
         self._relay = Relay()
         self._access_log: AccessLog | None = None
+        self._challenge: ssl.SSLContext | None = None
         self.tally = Tally()
 
     @property
@@ -322,6 +350,10 @@ class _OwnRelay:
     async def renew(self, identity: Identity) -> None:
         """Nothing, as above."""
 
+    async def challenge(self, proofs: Sequence[challenge.Proof]) -> None:
+        """Answer an ACME server's checks with `proofs`, or none any more."""
+        self._challenge = challenge.build(proofs)
+
     async def serve(self, listener: socket.socket, backends: tuple[Backend, ...]) -> None:
         """Accept at `listener`."""
         if self._settings.access_log:
@@ -329,6 +361,7 @@ class _OwnRelay:
         policy = Policy(
             settings=self._settings,
             context=self._store.context,
+            challenge=lambda: self._challenge,
             own_uri=self._store.own_uri,
             backends=backends,
             access_log=self._access_log,

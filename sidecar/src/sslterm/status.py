@@ -128,9 +128,12 @@ class Status:
             lines.extend(f"sslterm_{name}{labels} {value}" for labels, value in samples)
 
         if current is not None:
-            end = round(current.facts.not_after.timestamp())
+            end = round(min(each.not_after for each in current.every).timestamp())
             tell(
-                "certificate_not_after_timestamp_seconds", "gauge", "When the certificate in force expires.", ("", end)
+                "certificate_not_after_timestamp_seconds",
+                "gauge",
+                "When the first certificate in force expires.",
+                ("", end),
             )
         failing = int(bool(health.failing))
         tell("certificate_renewal_failing", "gauge", "1 while the certificate cannot be renewed.", ("", failing))
