@@ -454,3 +454,14 @@ def test_nothing_piles_up_with_renewals(tmp_path):
             before = open_files(running.pid)
             running.wait_for(RENEWED, 5)
             wait_until(lambda: open_files(running.pid) <= before, "no more files than before")
+
+
+def test_it_is_renewed_while_a_backend_is_waited_for(tmp_path):
+    """`auto` may wait for a target for days; whoever comes first must not meet a certificate that has expired."""
+    with authority(tmp_path, lifetime=60) as standing, namespace() as private:
+        standing.renew_in = 1
+        port = free_port()
+        flags = f"--frontend-addr=127.0.0.1:{port}", "--backend-addr=auto", "--log-level=debug"
+        with sidecar(*standing.flags(), *flags, before=private.enter, ready="waiting for a listener") as running:
+            running.wait_for(RENEWED, 2)
+            wait_until(lambda: standing.statuses, "a status")

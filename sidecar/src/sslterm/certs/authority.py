@@ -73,6 +73,10 @@ class Authority:
         self._lease: Lease | None = None
         self._named: frozenset[str] = frozenset()
         self._asked = anyio.Event()
+        self._failures = 0
+        """Renewals of this certificate that failed so far."""
+        self._told = -1
+        """The stage of its life at which that was told last."""
 
     async def obtain(self) -> Credentials:
         """A certificate for a new key. The first is waited for as long as it takes; later ones raise `Rejected`."""
@@ -141,18 +145,17 @@ class Authority:
             pause = min(pause * 1.5, _LONGEST_FIRST_PAUSE)
 
     async def _renew(self, lease: Lease) -> None:
-        failures, told = 0, -1
         while True:
             try:
                 return await self._fetch(lease)
             except Rejected as error:
-                failures += 1
+                self._failures += 1
                 self._health.failed(str(error))
                 stage = lease.stage()
-                if stage > told:
-                    told = stage
+                if stage > self._told:
+                    self._told = stage
                     self._tell(lease, stage, error)
-                pause = lease.pause(failures, getattr(error, "retry_after", 0.0))
+                pause = lease.pause(self._failures, getattr(error, "retry_after", 0.0))
             await anyio.sleep(pause)
 
     def _tell(self, lease: Lease, stage: int, error: Rejected) -> None:
@@ -181,6 +184,7 @@ class Authority:
         self._lease = Lease.begin(facts.not_after.timestamp(), issued.renew_in)
         self._named = named
         self._asked = anyio.Event()
+        self._failures, self._told = 0, -1
         self._ready = credentials
 
 
