@@ -46,6 +46,8 @@ _LOOK: Final = 2.0
 _SETTLE: Final = 1.0
 """Seconds for which addresses must not have changed: IPv4 comes before IPv6, and the old one goes first."""
 _MOST_LOOKS: Final = 10
+_LEAST_PATIENCE: Final = 1.0
+"""Seconds for an answer while time runs out; else as many as there are for any."""
 _APART: Final = 5.0
 """Seconds between certificates, however often the authority asks for a renewal."""
 
@@ -168,7 +170,8 @@ class Authority:
 
     async def _fetch(self, lease: Lease | None) -> None:
         """Put a new certificate into `_ready`. Raises `Rejected`."""
-        patience = PATIENCE if lease is None else max(min(PATIENCE, lease.left() / 4), 1.0)
+        left = lease.left() if lease is not None else 0.0
+        patience = max(min(PATIENCE, left / 4), _LEAST_PATIENCE) if left > 0 else PATIENCE
         named = self._look()
         made = self._made
         if made is None:
