@@ -26,6 +26,7 @@ from sslterm.certs.acme_times import BackOff, next_question, renewal, within
 from sslterm.certs.bundle import Bundle, Credentials, Rejected
 from sslterm.certs.challenge import Proof
 from sslterm.certs.files import content
+from sslterm.certs.health import Health
 from sslterm.certs.maker import Maker, MakerError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Acme:
         report: Callable[[str, str], None],
         present: Callable[[Sequence[Proof]], Awaitable[None]],
         answers: dict[str, str],
+        health: Health | None = None,
     ) -> None:
         self._names = settings.acme
         self._directory = settings.acme_directory
@@ -69,6 +71,7 @@ class Acme:
         self._report = report
         self._present = present
         self._answers = answers
+        self._health = health or Health()
         self._started = False
         self._account: Account | None = None
         self._issued: Issued | None = None
@@ -218,6 +221,7 @@ class Acme:
         self._back_off.succeeded()
         self._folder.save_failures(())
         self.failing = ""
+        self._health.renewed()
 
     def _plan(self, window: dict[str, Any]) -> None:
         if self._issued is not None:
@@ -248,6 +252,7 @@ class Acme:
             stays = "the certificate before" if self._issued else "the self-signed one"
             self._report("ERROR", f"acme: no certificate for {', '.join(self._names)}: {why}; {stays} stays; {again}")
         self.failing = why
+        self._health.failed(f"acme: {why}")
 
 
 def _planned(issued: Issued, window: dict[str, Any]) -> Issued:
