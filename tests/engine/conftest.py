@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import pytest
 
 from lab.engine import Lab, NoEngineError, reach
@@ -20,8 +22,17 @@ def engine():
     api.close()
 
 
+@pytest.fixture(autouse=True)
+def _folders(monkeypatch):
+    """An authority of this test's own. The path of a socket is short: pytest's own folders are too deep for one."""
+    with tempfile.TemporaryDirectory(prefix="byfahrer-", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("BYFAHRER_STATE_DIR", f"{folder}/state")
+        monkeypatch.setenv("BYFAHRER_RUN_DIR", f"{folder}/run")
+        yield
+
+
 @pytest.fixture
-def lab(engine):
+def lab(engine, _folders):
     """This test's part of the engine."""
     made = Lab(engine)
     yield made

@@ -13,6 +13,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from byfahrer.authority.ca import OwnRoot
+from byfahrer.authority.ledger import Ledger
+from byfahrer.authority.report import Report
+from byfahrer.authority.service import Authority
+from byfahrer.authority.state import StateFolder
+from byfahrer.authority.tokens import Tokens
+from byfahrer.reconcile.observe import observe
+from lab.memory_engine import MemoryEngine
+
+ASKS = {"byfahrer.proxy-image": "sslterm"}
 NOW = dt.datetime(2026, 11, 24, 12, 0, 0, tzinfo=dt.UTC)
 KEY = ec.generate_private_key(ec.SECP256R1())
 
@@ -99,3 +109,42 @@ def shake_hands(folder, chain, roots, name, key=KEY):
         if not waiting:
             return
     raise AssertionError("no end of the handshake")
+
+
+class World:
+    """An engine in memory with sidecars, an authority, and a time that only tests move."""
+
+    def __init__(self, path, clock=None, **more):
+        self.clock = clock or Clock()
+        self.engine = MemoryEngine()
+        self.folder = StateFolder(path / "state")
+        self.root = OwnRoot(self.folder, now=self.clock)
+        self.more = more
+        self.restart()
+
+    def restart(self):
+        """As the injector does: with what is in the state folder, and nothing else."""
+        self.authority = Authority(
+            self.engine, self.root, Tokens.load(self.folder), Ledger(self.folder), now=self.clock,
+            clock=lambda: self.clock().timestamp(), **self.more,
+        )  # fmt: skip
+
+    def target(self, name="www", labels=ASKS, **fields):
+        """A target and its sidecar; their IDs, and the token."""
+        target = self.engine.run(name, labels, **fields)
+        sidecar = self.engine.run(f"{name}-proxy", {"byfahrer.target": target}, network_mode=f"container:{target}")
+        return target, sidecar, self.authority.token(target, sidecar)
+
+    async def look(self, target):
+        self.authority.seen(await observe(self.engine, target))
+
+    async def obtain(self, token, *names, **more):
+        return await self.authority.certificate(token, request(*names, **more))
+
+    async def word(self, token, **fields):
+        return await self.authority.status(token, Report(**{"source": "authority", **fields}))
+
+
+def spoilt(token):
+    """Like a token of ours, but made by somebody else."""
+    return token[:-1] + ("1" if token.endswith("0") else "0")

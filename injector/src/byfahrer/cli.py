@@ -18,7 +18,7 @@ import anyio
 import click
 from click.core import ParameterSource
 
-from byfahrer import __version__, daemon, labels, logs, manual, options, settings, status, trust
+from byfahrer import __version__, cli_ca, daemon, labels, logs, manual, options, settings, status, trust
 from byfahrer.authority.errors import AuthorityError
 from byfahrer.engine.address import DEFAULT_HOST, EngineAddress
 from byfahrer.engine.client import DockerEngine
@@ -272,6 +272,9 @@ def trust_command(docker_host: str, name: str, state_dir: str, ca_cert: str) -> 
         click.echo(f"{name}:{path} written")
     if not written:
         click.echo(f"{name} has it already")
+
+
+cli.add_command(cli_ca.ca)
 
 
 def main() -> NoReturn:

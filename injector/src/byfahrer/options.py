@@ -69,6 +69,25 @@ issuer = click.option(
     help="Sign with this authority instead of a root of our own: PEM, the issuing certificate first, its root last.",
 )  # fmt: skip
 
+ca_key = click.option(
+    "--ca-key", default="", metavar="FILE", envvar="BYFAHRER_CA_KEY", help="Key of --ca-cert, in PEM."
+)
+
+
+def terms(command: Command) -> Command:
+    """What a root of our own is for."""
+    return _all(
+        command,
+        click.option(
+            "--trust-domain", default="", metavar="NAME", envvar="BYFAHRER_TRUST_DOMAIN",
+            help="Domain of SPIFFE IDs; if it is given, the root is limited to it.  [default: byfahrer.internal]",
+        ),
+        click.option(
+            "--permit-dns", multiple=True, metavar="DOMAIN", envvar="BYFAHRER_PERMIT_DNS",
+            help="Limit the root to DNS names in this domain. May be repeated.",
+        ),
+    )  # fmt: skip
+
 
 def signing(command: Command) -> Command:
     """What the authority signs, and with what."""
@@ -79,17 +98,9 @@ def signing(command: Command) -> Command:
             envvar="BYFAHRER_LEAF_LIFETIME",
             help="How long a certificate is good for, 1m to 90d; renewed at half of it.",
         ),
-        click.option(
-            "--trust-domain", default="", metavar="NAME", envvar="BYFAHRER_TRUST_DOMAIN",
-            help="Domain of SPIFFE IDs; if it is given, the root is limited to it.  [default: byfahrer.internal]",
-        ),
-        click.option(
-            "--permit-dns", multiple=True, metavar="DOMAIN", envvar="BYFAHRER_PERMIT_DNS",
-            help="Limit the root to DNS names in this domain. May be repeated.",
-        ),
+        terms,
         issuer,
-        click.option("--ca-key", default="", metavar="FILE", envvar="BYFAHRER_CA_KEY",
-            help="Key of --ca-cert, in PEM."),
+        ca_key,
     )  # fmt: skip
 
 

@@ -496,6 +496,8 @@ class Settings:
             if front.host == back.host or (front.host in anywhere and back.host in ("127.0.0.1", "::1", "localhost")):
                 raise SettingError("backend-addr", str(back), f"another port than frontend-addr={front}")
 
+        if self.redirect_addr and isinstance(front, Address) and front.port == self.redirect_addr.port:
+            raise SettingError("redirect-addr", str(self.redirect_addr), f"another port than frontend-addr={front}")
         self._check_certificate()
         self._check_clients()
 

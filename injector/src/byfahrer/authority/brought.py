@@ -21,8 +21,9 @@ from loguru import logger
 from byfahrer.authority.certificates import SERVER_AND_CLIENT, PrivateKey, same_key
 from byfahrer.authority.constraints import Constraints
 from byfahrer.authority.errors import IssuerError
-from byfahrer.authority.issuer import Issuer, utc
+from byfahrer.authority.issuer import Issuer
 from byfahrer.authority.state import version
+from byfahrer.authority.times import utc
 
 _LARGEST_FILE: Final = 1024**2
 _LONGEST_CHAIN: Final = 8

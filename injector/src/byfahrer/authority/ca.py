@@ -25,9 +25,10 @@ from loguru import logger
 from byfahrer.authority.certificates import authority, key_pem, new_key, pem, root_name, same_key
 from byfahrer.authority.constraints import Constraints, named
 from byfahrer.authority.errors import StateError
-from byfahrer.authority.issuer import BACKDATED, Issuer, utc
+from byfahrer.authority.issuer import BACKDATED, Issuer
 from byfahrer.authority.names import DEFAULT_TRUST_DOMAIN, is_trust_domain
 from byfahrer.authority.state import StateFolder
+from byfahrer.authority.times import utc
 
 FILE: Final = "ca.json"
 FORM: Final = 1
@@ -93,11 +94,21 @@ class OwnRoot:
     """
     The root in a state folder, as it is there now: another process may rotate it at any time.
 
-    What cannot be read any more is told once, and the last that could be goes on being used.
+    What cannot be read any more is told once, and what was read last is used on.
     """
 
-    def __init__(self, folder: StateFolder, terms: Terms = Terms(), *, now: Callable[[], dt.datetime] = utc) -> None:
-        """Make the root if there is none. StateError: it is damaged, or made on other terms."""
+    def __init__(
+        self,
+        folder: StateFolder,
+        terms: Terms = Terms(),
+        *,
+        create: bool = True,
+        now: Callable[[], dt.datetime] = utc,
+    ) -> None:
+        """StateError: the root is damaged, made on other terms, or not there and not to be made."""
+        # A folder that was named by mistake is not to be made, either.
+        if not create and folder.read(FILE) is None:
+            raise StateError(f"{folder.path}: there is no root here; byfahrer run makes it, and --ca-cert names yours")
         self._folder = folder
         self._terms = terms
         self._now = now
@@ -122,8 +133,10 @@ class OwnRoot:
                     raise StateError(f"{self._folder.path / FILE}: it was removed")
                 self._state = found
                 logger.info("Certificate authority read anew: {} root(s) to believe", 1 + len(found.previous))
+                # Whoever rotated it meant it; the next start is refused all the same.
+                _check_terms(found, self._terms, self._folder.path / FILE)
             except StateError as error:
-                logger.error("Certificate authority: {}; the one before stays in use", error)
+                logger.error("Certificate authority: {}", error)
         return self._state.issuer(self._now())
 
     def rotate(self, overlap: dt.timedelta = OVERLAP, terms: Terms | None = None) -> Issuer:

@@ -126,10 +126,6 @@ class Issuer:
         return (self.certificate, *self.above, self.roots[0])
 
 
-def utc() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
-
-
 def fingerprint(certificate: x509.Certificate) -> str:
     """SHA-256 of the whole, as hexadecimal digits."""
     return certificate.fingerprint(hashes.SHA256()).hex()

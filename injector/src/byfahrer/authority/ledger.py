@@ -86,7 +86,8 @@ class Ledger:
         try:
             found = read(folder, FILE)
         except StateError as error:
-            logger.error("{}; a new one is begun", error)
+            folder.put_aside(FILE)
+            logger.error("{}; it is put aside, and a new one is begun", error)
             found = []
         self._holders = {each.sidecar_id: each for each in found}
 

@@ -20,11 +20,12 @@ from loguru import logger
 from byfahrer import labels
 from byfahrer.authority.certificates import read_request
 from byfahrer.authority.errors import AuthorityError, RequestError
-from byfahrer.authority.issuer import Issued, Issuer, utc
+from byfahrer.authority.issuer import Issued, Issuer
 from byfahrer.authority.ledger import Holder, Ledger
 from byfahrer.authority.limits import Buckets, Seldom
 from byfahrer.authority.names import Names, names_of
 from byfahrer.authority.report import Report
+from byfahrer.authority.times import moment, utc
 from byfahrer.authority.tokens import Bearer, Tokens
 from byfahrer.authority.wish import LIFETIME, Wish, read_wish
 from byfahrer.engine.errors import EngineError, NotFoundError
@@ -296,8 +297,3 @@ class Authority:
 
 
 _OVER: Final = (Status.EXITED, Status.DEAD, Status.REMOVING)
-
-
-def moment(when: dt.datetime) -> str:
-    """As RFC 3339 has it."""
-    return when.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -118,6 +118,13 @@ class StateFolder:
         except OSError as error:
             raise _failed(path, error) from None
 
+    def put_aside(self, name: str) -> None:
+        """Keep what is damaged under another name, for people to look at; only for what can be had anew."""
+        try:
+            (self.path / name).replace(self.path / f"{name}.damaged")
+        except OSError as error:
+            raise _failed(self.path / name, error) from None
+
     def version(self, name: str) -> tuple[int, ...] | None:
         """Changes when the file does; None if there is none."""
         return version(self.path / name)

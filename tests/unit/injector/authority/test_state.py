@@ -91,12 +91,12 @@ def test_links_and_other_things_are_not_followed(folder, tmp_path):
 
 def test_a_file_of_somebody_else_is_refused(folder, monkeypatch):
     folder.write("x", b"1")
-    own = os.stat_result
+    real = os.fstat
 
     def stat(file):
-        found = list(os.stat(file))
+        found = list(real(file))
         found[4] = 12345
-        return own(found)
+        return os.stat_result(found)
 
     monkeypatch.setattr(state.os, "fstat", stat)
     with pytest.raises(StateError, match="x: it belongs to user 12345; expected user"):
