@@ -81,6 +81,7 @@ class Acme:
         """What `obtain` is called for is a certificate that `changed` told of; else somebody asks for a look now."""
         self.failing = ""
         """Why the last order failed; empty if it did not."""
+        self._kind = ""
 
     async def obtain(self) -> Credentials:
         """The certificate that the server gave, or one to begin with. Raises `Rejected`."""
@@ -172,7 +173,7 @@ class Acme:
         try:
             self._process = Process(order)
         except OSError as error:
-            self._fail(f"the child process cannot be started: {error.strerror}", 0.0, reached=False)
+            self._fail(f"the child process cannot be started: {error.strerror}")
         return self._process is not None
 
     async def _go_on(self) -> bool:
@@ -198,7 +199,7 @@ class Acme:
         elif kind == "window":
             self._plan(event)
         else:
-            self._fail(event["why"], event["after"], reached=event["reached"])
+            self._fail(**event)
         self._answers.clear()
         await self._show([])
         return bool(kind == "issued")
@@ -233,7 +234,7 @@ class Acme:
         except OSError as error:  # it serves all the same; after a restart it has to be asked for again
             self._report("ERROR", f"acme: cannot be kept in {self._folder.certificate.parent}: {error.strerror}")
 
-    def _fail(self, why: str, after: float, *, reached: bool) -> None:
+    def _fail(self, why: str, kind: str = "", after: float = 0.0, *, reached: bool = False) -> None:
         now = time.time()
         if self._issued is not None and not self._ordering:
             self._keep(replace(self._issued, ask_at=next_question(now, max(after, 21600.0))))
@@ -242,12 +243,12 @@ class Acme:
         self._back_off.failed(now, after, reached=reached)
         self._folder.save_failures(self._back_off.failures)
         again = f"trying again in {_spoken(self._back_off.next - now)}"
-        if why == self.failing:
+        if self.failing and kind == self._kind:
             self._report("WARNING", f"acme: failed for the same reason, {self._back_off.count} times now; {again}")
         else:
             stays = "the certificate before" if self._issued else "the self-signed one"
             self._report("ERROR", f"acme: no certificate for {', '.join(self._names)}: {why}; {stays} stays; {again}")
-        self.failing = why
+        self.failing, self._kind = why, kind
 
 
 def _planned(issued: Issued, window: dict[str, Any]) -> Issued:

@@ -91,4 +91,4 @@ class Process:
 
     @staticmethod
     def _failed(why: str) -> dict[str, Any]:
-        return {"event": "failed", "why": why, "reached": False, "after": 0.0}
+        return {"event": "failed", "why": why, "kind": why, "reached": False, "after": 0.0}
