@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit bench fuzz images lint requirements venv compiled engine
+.PHONY: help demo demo-down test test-unit bench fuzz audit images lint requirements venv compiled engine
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -16,6 +16,7 @@ demo-down:  ## removes what demo started
 
 test: lint images compiled  ## everything: lint, unit, behaviour, and engine tests on a real Docker Engine
 	@tools/clients.sh compose
+	@tools/audit.sh sslyze
 	@.venv/bin/pytest
 	@PYTHONPATH=.cache/compiled .venv/bin/pytest tests/behaviour
 
@@ -25,6 +26,9 @@ test-unit: venv  ## unit and behaviour tests; needs no engine
 
 fuzz: venv  ## any bytes against the reader of HTTP, guided by coverage, for SECONDS=60
 	@tools/fuzz.sh $(or $(SECONDS),60)
+
+audit: venv  ## what sslyze and testssl.sh say of a sidecar, in both profiles (1 minute)
+	@tools/audit.sh
 
 bench: compiled  ## sslterm beside its peers, into docs/ (15 minutes); QUICK=1: on the screen only (2 minutes)
 	@tools/peers.sh

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # demo.sh up: a labelled container answers HTTPS through the sidecar that byfahrer gave it. demo.sh down: removes both.
-# Ours are the containers with the label demo=byfahrer, and the sidecars of those; nothing else is ever touched.
+# Ours are the containers and volumes with the label demo=byfahrer, and the sidecars of those; nothing else is ever touched.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/step.sh
 
 port=8081
+root=.cache/demo/byfahrer.crt
 mark=demo=byfahrer
 url=https://127.0.0.1:$port/pi/100
 
@@ -27,6 +28,10 @@ down() {
   found=$(ours)
   # shellcheck disable=SC2086
   [[ -z $found ]] || docker rm --force --volumes $found >/dev/null
+  found=$(docker volume ls --quiet --filter "label=$mark")
+  # shellcheck disable=SC2086
+  [[ -z $found ]] || docker volume rm --force $found >/dev/null
+  rm -f "$root"
 }
 
 # What could be in the way. A sidecar left over is not: the injector reaps or adopts it.
@@ -40,14 +45,24 @@ free() {
     fail "port $port is taken by another program (ss -ltnp 'sport = :$port' names it): stop it for the demo"
 }
 
+# The root of the demo's own authority, as any client gets it.
+fetch_root() {
+  mkdir -p "$(dirname "$root")"
+  for _ in {1..20}; do
+    if docker exec byfahrer byfahrer ca root >"$root" 2>/dev/null; then return; fi
+    sleep 0.5
+  done
+  docker exec byfahrer byfahrer ca root >"$root"
+}
+
 fetch() {
   if command -v curl >/dev/null; then
-    curl --silent --show-error --fail --insecure --max-time 5 "$url"
+    curl --silent --show-error --fail --cacert "$root" --max-time 5 "$url"
   else
     "${PYTHON:-python3}" -c '
 import ssl, sys, urllib.request
-context = ssl._create_unverified_context()
-print(urllib.request.urlopen(sys.argv[1], timeout=5, context=context).read().decode(), end="")' "$url"
+context = ssl.create_default_context(cafile=sys.argv[2])
+print(urllib.request.urlopen(sys.argv[1], timeout=5, context=context).read().decode(), end="")' "$url" "$root"
   fi
 }
 
@@ -88,12 +103,20 @@ up() {
   down
   free
   run --detach --name www --label "$mark" --label byfahrer.proxy-image=sslterm --publish "$port:$port" httpcheck
-  run --detach --name byfahrer --label "$mark" --volume /var/run/docker.sock:/var/run/docker.sock byfahrer
+  docker volume create --label "$mark" byfahrer-demo >/dev/null
+  docker volume create --label "$mark" byfahrer-demo-run >/dev/null
+  run --detach --name byfahrer --label "$mark" --volume /var/run/docker.sock:/var/run/docker.sock \
+    --volume byfahrer-demo:/var/lib/byfahrer --volume byfahrer-demo-run:/run/byfahrer byfahrer
+  step "asking byfahrer for the root of its authority" fetch_root || {
+    show_logs >&2
+    fail "byfahrer has no root: the logs are above; make demo-down removes the demo"
+  }
   step "waiting for HTTPS on port $port" wait_for_answer || {
     show_logs >&2
     fail "$url did not answer within 30 s: the logs are above; make demo-down removes the demo"
   }
-  say $'\n'"\$ curl --insecure $url"
+  say $'\n'"\$ docker exec byfahrer byfahrer ca root >$root"
+  say "\$ curl --cacert $root $url"
   fetch
   say $'\n'"\$ docker exec byfahrer byfahrer ps"
   docker exec byfahrer byfahrer ps
@@ -102,7 +125,9 @@ up() {
   cat <<END
 
 Look around:
-  curl --insecure https://127.0.0.1:$port/headers     what the target receives (the certificate is self-signed)
+  curl --cacert $root https://127.0.0.1:$port/headers
+                                                     what the target receives
+  docker exec byfahrer byfahrer ca ls                who has which certificate
   docker logs --follow www-proxy                     a line for each request
   docker stop www; sleep 2; docker ps                the sidecar goes with its target
   docker start www; sleep 2; docker ps               and comes back

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import pytest
 
 from lab.engine import Lab, NoEngineError, reach
 from lab.injector import Injector
+from lab.trust import Home
 
 
 @pytest.fixture(scope="session")
@@ -19,8 +22,17 @@ def engine():
     api.close()
 
 
+@pytest.fixture(autouse=True)
+def _folders(monkeypatch):
+    """An authority of this test's own. The path of a socket is short: pytest's own folders are too deep for one."""
+    with tempfile.TemporaryDirectory(prefix="byfahrer-", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("BYFAHRER_STATE_DIR", f"{folder}/state")
+        monkeypatch.setenv("BYFAHRER_RUN_DIR", f"{folder}/run")
+        yield
+
+
 @pytest.fixture
-def lab(engine):
+def lab(engine, _folders):
     """This test's part of the engine."""
     made = Lab(engine)
     yield made
@@ -28,12 +40,20 @@ def lab(engine):
 
 
 @pytest.fixture
-def injector(lab):
+def home():
+    """Folders of this test's own for the authority."""
+    made = Home()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def injector(lab, home):
     """Starts `byfahrer run` for this test's containers; stopped before they are removed."""
     running = []
 
-    def start(*options, **more):
-        running.append(Injector(lab.scope, *options, **more))
+    def start(*options, env=None, **more):
+        running.append(Injector(lab.scope, *options, env=home.env | (env or {}), **more))
         return running[-1]
 
     yield start

@@ -24,7 +24,9 @@ def docker(*arguments: str) -> str:
 @pytest.fixture(autouse=True)
 def _anew(engine: APIClient) -> Iterator[None]:
     names = ("www", "shop", "plain")
-    with nothing_left(engine, "byfahrer", *names, *(f"{name}-{end}" for name in names for end in ("tls", "proxy"))):
+    sidecars = (f"{name}-{end}" for name in names for end in ("tls", "proxy"))
+    volumes = ("byfahrer", "byfahrer-run", "examples_byfahrer", "examples_byfahrer-run")
+    with nothing_left(engine, "byfahrer", *names, *sidecars, volumes=volumes):
         yield
 
 
@@ -80,7 +82,12 @@ def test_by_label(folder: Path) -> None:
 
 def test_a_swarm_service(folder: Path) -> None:
     with swarm():
-        docker("run", "-d", "--name", "byfahrer", "-v", "/var/run/docker.sock:/var/run/docker.sock", "byfahrer")
+        mounts = (
+            "/var/run/docker.sock:/var/run/docker.sock",
+            "byfahrer:/var/lib/byfahrer",
+            "byfahrer-run:/run/byfahrer",
+        )
+        docker("run", "-d", "--name", "byfahrer", *(word for each in mounts for word in ("-v", each)), "byfahrer")
         (printed,) = run("A Swarm service", folder)
     assert ANSWER in printed
 

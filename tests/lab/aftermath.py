@@ -6,15 +6,20 @@ import contextlib
 import time
 from contextlib import contextmanager
 
-from docker.errors import APIError
+from docker.errors import APIError, NotFound
 
 
 @contextmanager
-def nothing_left(api, *names):
-    """Fails if one of `names` is taken; afterwards removes, by id, every container that came in between."""
+def nothing_left(api, *names, volumes=()):
+    """
+    Fails if one of `names` is taken; afterwards removes, by id, every container that came in between.
+
+    Volumes of these names are removed too, unless they were there before.
+    """
     taken = [each["Names"][0] for each in api.containers(all=True) if each["Names"][0].removeprefix("/") in names]
     assert not taken, f"these containers are in the way (make demo-down?): {taken}"
     before = {each["Id"] for each in api.containers(all=True)}
+    kept = {each["Name"] for each in api.volumes()["Volumes"] or []}
     try:
         yield
     finally:
@@ -27,3 +32,6 @@ def nothing_left(api, *names):
                 with contextlib.suppress(APIError):
                     api.remove_container(each["Id"], force=True, v=True)
             time.sleep(0.05)
+        for name in set(volumes) - kept:
+            with contextlib.suppress(NotFound):
+                api.remove_volume(name)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError
+from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError, UnusableError
 from byfahrer.engine.interface import EngineInfo, Event
-from byfahrer.model import Container, Status, Summary
+from byfahrer.model import Container, File, Status, Summary
 
 
 @dataclass
@@ -59,6 +59,8 @@ class MemoryEngine:
         self.broken: dict[str, list[EngineError]] = {}
         """By method: what its next calls raise."""
         self.words = ""
+        self.files: dict[tuple[str, str], File] = {}
+        """By container and path."""
         self.pings_fail = False
         self.streams: list[Stream] = []
         self._ids = itertools.count(1)
@@ -162,7 +164,8 @@ class MemoryEngine:
             raise ConflictError("name in use")
         container = Container(
             id=f"{next(self._ids):064x}", name=name, image=spec.image, labels=dict(labels), status=Status.CREATED,
-            network_mode=f"container:{target_id}", mounts=spec.mounts, env=dict(spec.env), user=spec.user,
+            network_mode=f"container:{target_id}", mounts=tuple(map(self._mounted, spec.mounts)),
+            env=dict(spec.env), user=spec.user,
         )  # fmt: skip
         self.all[container.id] = container
         return container.id
@@ -202,9 +205,27 @@ class MemoryEngine:
         self._called("last_words")
         return self.words
 
+    async def put_files(self, container_id, folder, files):
+        self._called("put_files")
+        await anyio.lowlevel.checkpoint()
+        self._find(container_id)
+        for each in files:
+            self.files[container_id, f"{folder}/{each.path}"] = each
+
+    async def read_file(self, container_id, path, most):
+        self._called("read_file")
+        found = self.files.get((self._find(container_id).id, path))
+        if found is not None and (found.content is None or len(found.content) > most):
+            raise UnusableError(path)
+        return found
+
     async def service_labels(self, service_id):
         self._called("service_labels")
         return self.services.get(service_id)
+
+    def _mounted(self, mount):
+        """As the engine shows it: a new volume has a name."""
+        return mount if mount.source else replace(mount, source=f"{next(self._ids):064x}")
 
     def _find(self, name):
         for container in self.all.values():

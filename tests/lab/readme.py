@@ -65,6 +65,15 @@ def labels_table() -> str:
             for spec in specs()
             if spec.label in ("frontend", "backend", "mode", "tls-profile")
         ),
+        (
+            "`byfahrer.names`",
+            "More DNS names and IP addresses for its certificate, between commas. Not from a label of its image.",
+        ),
+        ("`byfahrer.leaf-lifetime`", "How long its certificate is good for, 1m to 90d; renewed at half of it."),
+        (
+            "`byfahrer.client-ca`",
+            "Authorities of clients: a PEM file in a volume or bind mount of the target. Default: byfahrer's own.",
+        ),
         ("`byfahrer.NAME`", "Every other setting of sslterm that has a label in the table below."),
         (
             "`org.qnib.gosslterm.ssl.volume.from`",
@@ -82,6 +91,9 @@ def injector_table() -> str:
             if isinstance(option, click.Option) and option.envvar:
                 names = [option.envvar] if isinstance(option.envvar, str) else option.envvar
                 default = option.default
+                said = re.search(r"\[default: (.+?)[\];]", option.help or "")
+                if not default and said:
+                    default = said[1]
                 if isinstance(default, (list, tuple)):
                     default = ", ".join(map(str, default))
                 elif isinstance(default, float):

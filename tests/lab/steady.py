@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,11 +61,16 @@ async def serve(mode: str) -> None:
 
 
 class Load:
-    def __init__(self, port: int, mode: str) -> None:
-        self._port = port
+    def __init__(self, mode: str, host: str, port: int, roots: str = "") -> None:
+        """`roots`: a file of those to believe, for the name localhost; without it any certificate will do."""
+        self._where = (host, port)
         self._turn = self._request if mode == "http" else self._piece
         self._due: asyncio.Queue[int] = asyncio.Queue()
         self._context = any_certificate()
+        if roots:
+            self._context.load_verify_locations(roots)
+            self._context.verify_mode = ssl.CERT_REQUIRED
+            self._context.check_hostname = True
         self._awaited = 0
         self.due = self.answered = self.opened = 0
         self.failures: list[str] = []
@@ -102,7 +108,7 @@ class Load:
         while number:
             used, connection = 0, None
             try:
-                connection = await asyncio.open_connection("127.0.0.1", self._port, ssl=self._context)
+                connection = await asyncio.open_connection(*self._where, ssl=self._context, server_hostname="localhost")
                 self.opened += 1
                 more = True
                 while more and number:
@@ -178,10 +184,13 @@ def steady_backend(mode: str = "http") -> Iterator[int]:
 
 
 @contextmanager
-def steady_load(port: int, mode: str = "http") -> Iterator[Steady]:
-    with _process("load", mode, str(port)) as process:
+def steady_load(port: int, mode: str = "http", host: str = "127.0.0.1", roots: str = "") -> Iterator[Steady]:
+    with _process("load", mode, host, str(port), roots) as process:
         yield Steady(process)
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[2]) if sys.argv[1] == "serve" else Load(int(sys.argv[3]), sys.argv[2]).run())
+    if sys.argv[1] == "serve":
+        asyncio.run(serve(sys.argv[2]))
+    else:
+        asyncio.run(Load(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]).run())

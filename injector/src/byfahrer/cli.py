@@ -12,15 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import anyio
 import click
 from click.core import ParameterSource
 
-from byfahrer import __version__, daemon, labels, logs, manual, settings, status
+from byfahrer import __version__, cli_ca, daemon, labels, logs, manual, options, settings, status, trust
+from byfahrer.authority.errors import AuthorityError
 from byfahrer.engine.address import DEFAULT_HOST, EngineAddress
 from byfahrer.engine.client import DockerEngine
 from byfahrer.engine.errors import AddressError, EngineError
@@ -28,32 +27,6 @@ from byfahrer.model import Container, one_line
 from byfahrer.reconcile.reconciler import PassingError, UnmetError
 
 T = TypeVar("T")
-Command = Callable[..., Any]
-
-_only_label = click.option(
-    "--only-label",
-    multiple=True,
-    metavar="KEY[=VALUE]",
-    envvar="BYFAHRER_ONLY_LABEL",
-    help="Look after containers with this label only. May be repeated: all of them must be there.",
-)
-
-
-def _sidecar_options(command: Command) -> Command:
-    """What decides how a sidecar is made."""
-    for option in (
-        click.option(
-            "--sidecar-memory", default=settings.SIDECAR_MEMORY, show_default=True, metavar="SIZE",
-            envvar="BYFAHRER_SIDECAR_MEMORY", help="Memory limit of each sidecar.",
-        ),
-        click.option(
-            "--sidecar-user", default=settings.SIDECAR_USER, show_default=True, metavar="USER[:GROUP]",
-            envvar="BYFAHRER_SIDECAR_USER", help="Whom sidecars run as: somebody that no target runs as.",
-        ),
-        _only_label,
-    ):  # fmt: skip
-        command = option(command)
-    return command
 
 
 @click.group(
@@ -106,19 +79,23 @@ def cli(context: click.Context, docker_host: str, log_level: str, log_format: st
     envvar="BYFAHRER_ALLOW_IMAGE",
     help="Images that may be sidecars; * stands for anything but a slash. May be repeated; replaces the default.",
 )  # fmt: skip
-@_sidecar_options
+@options.sidecar
 @click.option(
     "--resync", default=settings.RESYNC, show_default=True, metavar="DURATION",
     envvar="BYFAHRER_RESYNC", help="How often to look at everything, in case an event was lost.",
 )  # fmt: skip
+@options.signing
+@options.place
 @click.pass_obj
 def run(
     docker_host: str,
+    /,
     allow_image: tuple[str, ...],
     only_label: tuple[str, ...],
     sidecar_user: str,
     sidecar_memory: str,
     resync: str,
+    **authority: Any,  # noqa: ANN401 - all that `options.authority` takes
 ) -> None:
     """
     Serve this engine until stopped.
@@ -131,18 +108,23 @@ def run(
       byfahrer run
       byfahrer run --allow-image sslterm --allow-image 'registry.example.com/tls/*'
       byfahrer run --only-label com.docker.compose.project=shop
-      docker run -d -v /var/run/docker.sock:/var/run/docker.sock byfahrer
+      byfahrer run --trust-domain example.org --leaf-lifetime 1h
+      docker run -d -v /var/run/docker.sock:/var/run/docker.sock \\
+          -v byfahrer:/var/lib/byfahrer -v byfahrer-run:/run/byfahrer byfahrer
     """
     policy = settings.policy(
         allow_image=allow_image,
         only_label=only_label,
         sidecar_user=sidecar_user,
         sidecar_memory=sidecar_memory,
-        own_id=settings.own_container(_proc()),
+        own_id=options.own_id(),
     )
-    chosen = settings.Settings(policy=policy, resync=settings.resync(resync))
+    chosen = settings.Settings(policy=policy, authority=options.authority(**authority), resync=settings.resync(resync))
     engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ))
-    anyio.run(daemon.run, engine, chosen)
+    try:
+        anyio.run(daemon.run, engine, chosen)
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
 
 
 @cli.command()
@@ -151,9 +133,18 @@ def run(
     "--allow-image", multiple=True, default=settings.ALLOW_IMAGES, metavar="PATTERN", envvar="BYFAHRER_ALLOW_IMAGE",
     help="As the daemon has it, to tell whom it refuses.",
 )  # fmt: skip
-@_only_label
+@options.only_label
+@options.place
 @click.pass_obj
-def ps(docker_host: str, *, as_json: bool, allow_image: tuple[str, ...], only_label: tuple[str, ...]) -> None:
+def ps(
+    docker_host: str,
+    /,
+    *,
+    as_json: bool,
+    allow_image: tuple[str, ...],
+    only_label: tuple[str, ...],
+    **authority: str,
+) -> None:
     """
     List targets and their sidecars; those without one, with the reason.
 
@@ -163,7 +154,12 @@ def ps(docker_host: str, *, as_json: bool, allow_image: tuple[str, ...], only_la
       byfahrer ps --json | jq -r '.[] | select(.state != "running") | .target'
     """
     policy = settings.policy(allow_image=allow_image, only_label=only_label)
-    found = _ask(docker_host, lambda engine: status.rows(engine, policy))
+    chosen = options.authority(**authority)
+
+    async def look(engine: DockerEngine) -> list[status.Row]:
+        return await status.rows(engine, await manual.with_authority(engine, policy, chosen, options.own_id()))
+
+    found = _ask(docker_host, look)
     if as_json:
         click.echo(json.dumps([row.as_json() for row in found], indent=2))
     else:
@@ -176,16 +172,19 @@ def ps(docker_host: str, *, as_json: bool, allow_image: tuple[str, ...], only_la
 @click.option(
     "--set", "chosen", multiple=True, metavar="SETTING=VALUE", help="A setting, as the label byfahrer.SETTING would."
 )
-@_sidecar_options
+@options.sidecar
+@options.place
 @click.pass_obj
 def inject(
     docker_host: str,
+    /,
     name: str,
     image: str | None,
     chosen: tuple[str, ...],
     only_label: tuple[str, ...],
     sidecar_user: str,
     sidecar_memory: str,
+    **authority: str,
 ) -> None:
     """
     Give the running container NAME a sidecar by hand, labels or not.
@@ -200,10 +199,14 @@ def inject(
     policy = settings.policy(only_label=only_label, sidecar_user=sidecar_user, sidecar_memory=sidecar_memory)
     values = dict(_setting(text) for text in chosen)
 
+    chosen_authority = options.authority(**authority)
+
     async def act(engine: DockerEngine) -> Container:
         own = not image and not values and await manual.labelled(engine, name)
         wish = {} if own else labels.wish_by_hand(image or "sslterm", values)
-        return await manual.inject(engine, policy, name, wish)
+        token = manual.token_maker(chosen_authority)
+        trusting = await manual.with_authority(engine, policy, chosen_authority if token else None, options.own_id())
+        return await manual.inject(engine, trusting, name, wish, token)
 
     sidecar = _ask(docker_host, act)
     front, back = labels.addresses(sidecar.env)
@@ -213,7 +216,7 @@ def inject(
 @cli.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "everything", is_flag=True, help="Every sidecar on this engine that byfahrer made.")
-@_only_label
+@options.only_label
 @click.pass_obj
 def eject(docker_host: str, names: tuple[str, ...], *, everything: bool, only_label: tuple[str, ...]) -> None:
     """
@@ -242,6 +245,38 @@ def eject(docker_host: str, names: tuple[str, ...], *, everything: bool, only_la
         click.echo("no sidecars here")
 
 
+@cli.command("trust")
+@click.argument("name")
+@options.state_dir
+@options.issuer
+@click.pass_obj
+def trust_command(docker_host: str, name: str, state_dir: str, ca_cert: str) -> None:
+    """
+    Have the programs in container NAME believe the authority: put its root into the system store there.
+
+    For as long as that container exists. Programs with a store of their own (Java, Firefox, some of Python's) are told
+    in their own ways; `byfahrer ca root` prints the root for them.
+
+    \b
+    Examples:
+      byfahrer trust shop
+      docker exec shop curl https://www/
+    """
+    roots = trust.roots(options.state_folder(state_dir), ca_cert)
+
+    async def act(engine: DockerEngine) -> list[str]:
+        return await trust.trust(engine, await manual.find(engine, name), roots)
+
+    written = _ask(docker_host, act)
+    for path in written:
+        click.echo(f"{name}:{path} written")
+    if not written:
+        click.echo(f"{name} has it already")
+
+
+cli.add_command(cli_ca.ca)
+
+
 def main() -> NoReturn:
     """Run, and turn whatever happens into an exit code and at most one line."""
     try:
@@ -249,9 +284,9 @@ def main() -> NoReturn:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "byfahrer"
         code = _complain(2, f"{error.format_message().rstrip('.')} (see {command} --help)")
-    except (settings.SettingError, AddressError) as error:
+    except (settings.SettingError, AddressError, AuthorityError) as error:
         code = _complain(2, str(error))
-    except (EngineError, PassingError, UnmetError, manual.ManualError) as error:
+    except (EngineError, PassingError, UnmetError, manual.ManualError, trust.TrustError) as error:
         code = _complain(1, str(error))
     except click.exceptions.Exit as error:
         code = error.exit_code
@@ -284,14 +319,6 @@ def _setting(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise settings.SettingError(f"--set={text!r}: expected setting=value, such as frontend=:443")
     return name, value
-
-
-def _proc() -> dict[str, str]:
-    found = {}
-    for name in ("cgroup", "mountinfo"):
-        with suppress(OSError):
-            found[name] = Path("/proc/self", name).read_text()
-    return found
 
 
 def _complain(code: int, text: str) -> int:

@@ -1,5 +1,5 @@
 """
-Composition root: an injector's life on anyio. Watch, look, act, until it is told to stop.
+Composition root: an injector's life on anyio. Watch, look, act, and sign, until it is told to stop.
 
 Stopping leaves every sidecar running: TLS must not drop because the injector is updated.
 """
@@ -7,22 +7,78 @@ Stopping leaves every sidecar running: TLS must not drop because the injector is
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 import anyio
 from loguru import logger
 
-from byfahrer import __version__
+from byfahrer import __version__, rundir
+from byfahrer import settings as config
+from byfahrer.authority import server
+from byfahrer.authority.brought import Brought
+from byfahrer.authority.ca import OwnRoot, Terms
+from byfahrer.authority.errors import InUseError
+from byfahrer.authority.ledger import Ledger
+from byfahrer.authority.names import DEFAULT_TRUST_DOMAIN
+from byfahrer.authority.service import Authority, Issuers
+from byfahrer.authority.state import StateFolder
+from byfahrer.authority.tokens import Tokens
+from byfahrer.engine.errors import EngineError
 from byfahrer.engine.interface import Engine, EngineInfo
+from byfahrer.model import Mount
+from byfahrer.reconcile.backoff import delay
 from byfahrer.reconcile.queue import GRACE, KeyedQueue
 from byfahrer.reconcile.reconciler import Reconciler
-from byfahrer.reconcile.watch import Watch
-from byfahrer.settings import Settings
+from byfahrer.reconcile.watch import RECONNECT_CAP, Watch
+from byfahrer.spec import SOCKET
+
+TAKE_OVER = 2.0
+"""Seconds between looks whether the authority's socket is free: of two injectors on one engine, one serves it."""
 
 
-async def run(engine: Engine, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    reconciler = Reconciler(engine, settings.policy)
+async def run(engine: Engine, settings: config.Settings) -> None:
+    """Serve until SIGTERM or SIGINT. AuthorityError, if there can be no authority as it is configured."""
+    # Before anything else: what is wrong with its files is the operator's to know at once.
+    authority = built(engine, settings.authority) if settings.authority else None
+    queues: list[KeyedQueue] = []
+    logger.info("Start byfahrer v{}, sidecars from {}", __version__, ", ".join(map(str, settings.policy.allow_images)))
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_serve, engine, settings, authority, queues)
+            async for received in signals:
+                logger.info("Stopping on {}", received.name)
+                # Targets that ended together with us, as on `compose down`, have nobody else to reap their sidecars.
+                with anyio.move_on_after(GRACE):
+                    for queue in queues:
+                        await queue.finish()
+                tasks.cancel_scope.cancel()
+                break
+    logger.info("Stopped; every proxy container is left running (byfahrer eject --all removes them)")
+
+
+def built(engine: Engine, settings: config.Authority) -> Authority:
+    """The authority with what is in its state folder. AuthorityError."""
+    folder = StateFolder(settings.state_dir)
+    issuers: Issuers
+    if settings.ca_cert and settings.ca_key:
+        issuers = Brought(settings.ca_cert, settings.ca_key, settings.trust_domain or DEFAULT_TRUST_DOMAIN)
+    else:
+        issuers = OwnRoot(folder, Terms(trust_domain=settings.trust_domain, permit_dns=settings.permit_dns))
+    return Authority(engine, issuers, Tokens.load(folder), Ledger(folder), lifetime=settings.leaf_lifetime)
+
+
+async def _serve(
+    engine: Engine, settings: config.Settings, authority: Authority | None, queues: list[KeyedQueue]
+) -> None:
+    """Everything, until cancelled."""
+    mount = await _shared(engine, settings) if authority else None
+    policy = replace(settings.policy, authority=mount)
+    if authority and mount:
+        reconciler = Reconciler(engine, policy, token=authority.token, seen=authority.seen)
+    else:
+        reconciler = Reconciler(engine, policy)
     queue = KeyedQueue(reconciler.reconcile, reconciler.failed, workers=settings.workers)
+    queues.append(queue)
 
     async def on_ready(info: EngineInfo, found: list[str]) -> None:
         await queue.handled(found)
@@ -32,16 +88,51 @@ async def run(engine: Engine, settings: Settings) -> None:
         )  # fmt: skip
 
     watch = Watch(engine, queue, reconciler.tracks, on_ready=on_ready, resync_interval=settings.resync)
-    logger.info("Start byfahrer v{}, sidecars from {}", __version__, ", ".join(map(str, settings.policy.allow_images)))
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(queue.run)
-            tasks.start_soon(watch.run)
-            async for received in signals:
-                logger.info("Stopping on {}", received.name)
-                # Targets that ended together with us, as on `compose down`, have nobody else to reap their sidecars.
-                with anyio.move_on_after(GRACE):
-                    await queue.finish()
-                tasks.cancel_scope.cancel()
-                break
-    logger.info("Stopped; every proxy container is left running (byfahrer eject --all removes them)")
+    async with anyio.create_task_group() as tasks:
+        if authority and mount and settings.authority:
+            tasks.start_soon(_certify, authority, settings.authority, policy.sidecar_user)
+        tasks.start_soon(queue.run)
+        tasks.start_soon(watch.run)
+
+
+async def _certify(authority: Authority, settings: config.Authority, user: str) -> None:
+    """Serve the authority's socket; another injector that does so already is waited for."""
+    told = False
+    while True:
+        try:
+            await server.run(authority, settings.run_dir / SOCKET, user)
+        except InUseError as error:
+            if not told:
+                logger.warning("{}; waiting until it ends", error)
+                told = True
+        await anyio.sleep(TAKE_OVER)
+        authority.ledger = Ledger(StateFolder(settings.state_dir))  # as the other one left it
+
+
+async def _shared(engine: Engine, settings: config.Settings) -> Mount | None:
+    """The folder with the authority's socket, for sidecars. In a container the engine is asked, and waited for."""
+    own_id, failures, told = settings.policy.own_id, 0, ""
+    if settings.authority is None:
+        return None
+    while True:
+        try:
+            if own_id:
+                await engine.connect()
+            mount = await rundir.shared(engine, settings.authority.run_dir, own_id)
+            if not await rundir.lasts(engine, settings.authority.state_dir, own_id):
+                logger.warning(
+                    "The authority's root ends with this container: give it a volume (-v byfahrer:{})",
+                    settings.authority.state_dir,
+                )
+        except rundir.NotSharedError as error:
+            logger.warning("Sidecars sign their certificates themselves: {}", error)
+            return None
+        except EngineError as error:
+            text = str(error)
+            if text != told:
+                logger.error("{}; trying again", text[0].upper() + text[1:])
+                told = text
+            failures += 1
+            await anyio.sleep(delay(failures, first=0.25, cap=RECONNECT_CAP))
+        else:
+            return mount

@@ -1,5 +1,5 @@
 """
-The labels: which there are, and how those on a target become a sidecar's spec, or problems that name the label. Pure.
+The labels: which there are, on whom, and what they say; what a sidecar is made of them is `spec`'s. Pure.
 
 A label `byfahrer.<name>` may also be written `org.qnib.byfahrer.<name>`; the short form wins, and a container's own
 label wins over the one on its Swarm service. Values reach the sidecar as its environment, as the user wrote them, after
@@ -8,17 +8,13 @@ sslterm's own settings have read them here: what would stop the sidecar is refus
 
 from __future__ import annotations
 
-import difflib
-import math
-import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from byfahrer import __version__
-from byfahrer.allow import Reference, is_image
-from byfahrer.model import NOTHING, Container, Mount, SidecarSpec, one_line
+from byfahrer.model import NOTHING, Container, SidecarSpec, one_line
 from sslterm.settings import SettingError, Settings, Spec, specs
 
 SHORT: Final = "byfahrer."
@@ -32,25 +28,22 @@ TARGET_NAME: Final = "byfahrer.target-name"
 SPEC: Final = "byfahrer.spec"
 VERSION: Final = "byfahrer.version"
 MANUAL: Final = "byfahrer.manual"
+NAMES: Final = "names"
+"""More names for a target's certificate."""
+LEAF_LIFETIME: Final = "leaf-lifetime"
 _BOOKKEEPING: Final = frozenset((TARGET, TARGET_NAME, SPEC, VERSION, MANUAL))
 
 SWARM_SERVICE: Final = "com.docker.swarm.service.id"
+SWARM_SERVICE_NAME: Final = "com.docker.swarm.service.name"
 VOLUME_FROM: Final = "org.qnib.gosslterm.ssl.volume.from"
 VOLUME_PATH: Final = "org.qnib.gosslterm.ssl.volume.path"
-_OTHERS: Final = frozenset((PROXY_IMAGE, ENABLE, VOLUME_FROM, VOLUME_PATH))
+OTHERS: Final = frozenset((PROXY_IMAGE, ENABLE, NAMES, LEAF_LIFETIME, VOLUME_FROM, VOLUME_PATH))
 VOLUME_PATH_DEFAULT: Final = "/opt/qnib/ssl"
-VOLUME_AT: Final = "/run/target-ssl"
-"""Where a sidecar has the target's files: at the target's own path they could cover the sidecar's program."""
-
-MOST_ERRORS: Final = 5
-"""Of one target; an image can carry labels by the ten thousand."""
 MOST_SHOWN: Final = 100
 """Characters of a label's name or value in a message."""
-LONGEST_GUESS: Final = 40
-"""Characters of a name for which a similar one is looked for."""
 
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
-_SETTINGS: Final[Mapping[str, Spec]] = {
+SETTINGS: Final[Mapping[str, Spec]] = {
     name: setting for setting in reversed(list(specs())) if setting.label for name in (setting.name, setting.label)
 }
 
@@ -123,7 +116,7 @@ def collect(own: Mapping[str, str], service: Mapping[str, str] = NOTHING) -> dic
         for label in sorted(label for label in labels if label.startswith(prefix)):
             if label not in _BOOKKEEPING:
                 name = label.removeprefix(prefix)
-                setting = _SETTINGS.get(name)
+                setting = SETTINGS.get(name)
                 found[setting.name if setting else name] = Annotation(label, labels[label])
     for label in (VOLUME_FROM, VOLUME_PATH):
         for labels in (service, own):
@@ -135,55 +128,6 @@ def collect(own: Mapping[str, str], service: Mapping[str, str] = NOTHING) -> dic
 def asks(found: Annotations) -> bool:
     """Whether a sidecar is asked for, rightly or wrongly; LabelError if that cannot be told."""
     return PROXY_IMAGE in found and (ENABLE not in found or found[ENABLE].switch())
-
-
-def sidecar_spec(
-    found: Annotations,
-    mounts: tuple[Mount, ...],
-    *,
-    user: str,
-    memory: int,
-    labels: tuple[tuple[str, str], ...] = (),
-) -> SidecarSpec | list[LabelError]:
-    """The spec that the annotations of a target with these mounts describe, or everything that is wrong with them."""
-    errors: list[LabelError] = []
-    environ: dict[str, str] = {}
-    taken: tuple[Mount, ...] = ()
-    image = found[PROXY_IMAGE].value.strip()
-    if not is_image(image):
-        errors.append(found[PROXY_IMAGE].error("the name of a sidecar image such as sslterm"))
-    try:
-        if VOLUME_FROM in found and found[VOLUME_FROM].switch():
-            files, taken = _certificate_of(found, mounts)
-            for setting in specs():
-                if setting.name in files:
-                    environ |= _environment(setting, files[setting.name], image)
-    except LabelError as error:
-        errors.append(error)
-    for name, annotation in sorted(item for item in found.items() if item[0] in _SETTINGS):
-        try:
-            environ |= _setting(_SETTINGS[name], annotation, image)
-        except LabelError as error:
-            errors.append(error)
-    unknown = sorted(found.keys() - _SETTINGS.keys() - _OTHERS)
-    errors += [_unknown(name, found[name]) for name in unknown[:MOST_ERRORS]]
-    if errors:
-        more = len(errors) + len(unknown[MOST_ERRORS:]) - MOST_ERRORS
-        return [*errors[:MOST_ERRORS], *([LabelError(f"and {more} more")] if more > 0 else [])]
-    try:
-        settings = Settings.resolve({}, environ)
-    except SettingError as error:
-        at_fault = found.get(error.name, Annotation(f"{SHORT}{error.name}", error.value))
-        return [at_fault.error(error.accepts)]
-    return SidecarSpec(
-        image=image,
-        env=tuple(sorted(environ.items())),
-        mounts=taken,
-        user=user,
-        memory=memory,
-        stop_timeout=math.ceil(settings.drain_timeout) + 2,
-        labels=labels,
-    )
 
 
 def sidecar_labels(target: Container, spec: SidecarSpec) -> dict[str, str]:
@@ -217,47 +161,3 @@ def addresses(environ: Mapping[str, str]) -> tuple[str, str]:
     except SettingError:
         return "", ""
     return str(settings.frontend_addr), str(settings.backend_addr)
-
-
-def _setting(setting: Spec, annotation: Annotation, image: str) -> dict[str, str]:
-    """The environment that a label stands for."""
-    try:
-        setting.read(annotation.value, annotation.label)
-    except SettingError as error:
-        raise annotation.error(error.accepts) from None
-    return _environment(setting, annotation.value, image)
-
-
-def _environment(setting: Spec, value: str, image: str) -> dict[str, str]:
-    environ = {setting.variable: value}
-    # An image of 2017 knows the names of 2017 only.
-    if setting.legacy and Reference.parse(image).repository.rpartition("/")[2].startswith("gosslterm"):
-        environ[setting.legacy] = value
-    return environ
-
-
-def _unknown(name: str, annotation: Annotation) -> LabelError:
-    if any(name == setting.name for setting in specs()):
-        advice = f"; {VOLUME_FROM} takes a certificate" if name in ("cert", "key") else ""
-        return LabelError(f"{annotation}: this setting cannot be set by a label{advice}")
-    known = [PROXY_IMAGE, ENABLE, *(setting.label for setting in specs() if setting.label)]
-    near = difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_GUESS else []
-    if near:
-        return LabelError(f"{annotation}: there is no such label; did you mean {SHORT}{near[0]}?")
-    return LabelError(f"{annotation}: there is no such label; there are {', '.join(known)}")
-
-
-def _certificate_of(found: Annotations, mounts: tuple[Mount, ...]) -> tuple[dict[str, str], tuple[Mount, ...]]:
-    """The settings by which a sidecar finds its target's certificate, and the one mount that it needs for that."""
-    where = found.get(VOLUME_PATH, Annotation(VOLUME_PATH, VOLUME_PATH_DEFAULT))
-    if not where.value.startswith("/") or "\0" in where.value:
-        raise where.error("an absolute path inside the target")
-    path = posixpath.normpath("/" + where.value.lstrip("/"))
-    covering = [m for m in mounts if path == m.destination or path.startswith(m.destination.rstrip("/") + "/")]
-    shared = max(covering, key=lambda m: len(m.destination), default=None)
-    # A socket holds no certificate, and the engine's own is not for sidecars.
-    if shared is None or shared.kind not in ("bind", "volume") or shared.source.endswith(".sock"):
-        has = ", ".join([one_line(m, MOST_SHOWN) for m in sorted(m.destination for m in mounts)][:MOST_ERRORS])
-        raise where.error(f"a path in a volume or bind mount of the target, which has: {has or 'none'}")
-    folder = posixpath.normpath(posixpath.join(VOLUME_AT, posixpath.relpath(path, shared.destination)))
-    return {"cert": f"{folder}/cert.pem", "key": f"{folder}/key.pem"}, (replace(shared, destination=VOLUME_AT),)

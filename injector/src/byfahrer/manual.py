@@ -6,19 +6,23 @@ It goes the way the daemon goes, and leaves its wish on the sidecar: a daemon th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import socket
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
-from byfahrer import labels
+from byfahrer import labels, rundir, settings
+from byfahrer.authority.state import StateFolder
+from byfahrer.authority.tokens import Tokens
 from byfahrer.engine.errors import ConflictError, NotFoundError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import Container, Status
 from byfahrer.plan import Policy, fits, plan
 from byfahrer.reconcile.observe import observe
 from byfahrer.reconcile.reconciler import DRAIN, Reconciler
+from byfahrer.spec import SOCKET
 
 SETTLED = 1.0
 """Seconds that a sidecar has to find out that it cannot work; it exits within half of that where it cannot."""
@@ -38,7 +42,39 @@ class Ejected:
     """Whether the target's labels ask for it, so that a running daemon puts it back."""
 
 
-async def inject(engine: Engine, policy: Policy, name: str, wish: Mapping[str, str]) -> Container:
+Token = Callable[[str, str], str]
+
+
+async def with_authority(engine: Engine, policy: Policy, chosen: settings.Authority | None, own_id: str) -> Policy:
+    """The policy that the daemon would have beside us."""
+    if chosen is None:
+        return policy
+    try:
+        return replace(policy, authority=await rundir.shared(engine, chosen.run_dir, own_id))
+    except rundir.NotSharedError:
+        return policy
+
+
+def token_maker(chosen: settings.Authority | None) -> Token | None:
+    """
+    What makes tokens, if an authority serves here; without one, a sidecar signs for itself.
+
+    A daemon that we cannot see from here gives such a sidecar its certificate later.
+    """
+    if chosen is None:
+        return None
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(chosen.run_dir / SOCKET))
+        except OSError:
+            return None
+    return Tokens.load(StateFolder(chosen.state_dir)).make
+
+
+async def inject(
+    engine: Engine, policy: Policy, name: str, wish: Mapping[str, str], token: Token | None = None
+) -> Container:
     """
     The sidecar of the container `name`, running.
 
@@ -58,7 +94,7 @@ async def inject(engine: Engine, policy: Policy, name: str, wish: Mapping[str, s
         raise ManualError("; ".join(map(str, todo.problems)))
     if not policy.covers({**carried.service_labels, **target.labels}):
         raise ManualError(f"'{name}' is not among the containers that --only-label selects")
-    await Reconciler(engine, policy).reconcile(target.id, wish)
+    await Reconciler(engine, policy, token=token).reconcile(target.id, wish)
     return await _settled(engine, target)
 
 
@@ -71,7 +107,7 @@ async def labelled(engine: Engine, name: str) -> bool:
 
 async def eject(engine: Engine, name: str) -> list[Ejected]:
     """Remove the sidecar of the container `name`, which may be the sidecar's own name too."""
-    found = await _find(engine, name)
+    found = await find(engine, name)
     ours = (await observe(engine, labels.target_of(found) or found.id)).sidecars
     if not ours:
         raise ManualError(f"'{name}' has no sidecar of ours")
@@ -124,13 +160,14 @@ async def _settled(engine: Engine, target: Container) -> Container:
 
 
 async def _target(engine: Engine, name: str) -> Container:
-    found = await _find(engine, name)
+    found = await find(engine, name)
     if labels.target_of(found):
         raise ManualError(f"'{name}' is a sidecar itself; name its target")
     return found
 
 
-async def _find(engine: Engine, name: str) -> Container:
+async def find(engine: Engine, name: str) -> Container:
+    """The container of this name or ID, or ManualError."""
     try:
         return await engine.inspect(name)
     except NotFoundError:

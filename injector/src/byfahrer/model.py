@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
-SPEC_REVISION = 2
+SPEC_REVISION = 3
 """To be raised when the engine adapter makes another container from the same spec: every sidecar is then renewed."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -53,9 +53,21 @@ class Mount:
     kind: str
     """`bind`, `volume`, `tmpfs`, …"""
     source: str
-    """Volume name, or path on the host."""
+    """Volume name, or path on the host; empty for a new volume, which goes with its container."""
     destination: str
     writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file in a container, or a folder."""
+
+    path: str
+    content: bytes | None = field(repr=False)
+    """None for a folder. Never shown: it may be a token."""
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o644
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +108,11 @@ class Container:
     hostname: str = ""
     networks: tuple[Network, ...] = ()
     inherited: frozenset[str] = frozenset()
-    """Labels that its image carries with the same value: its maker wrote them, so they prove no identity."""
+    """
+    Labels that its image carries with the same value: its maker wrote them, so they prove no identity.
+
+    Where the image is gone and nobody can tell, every label that could claim one counts as inherited.
+    """
     mounts: tuple[Mount, ...] = ()
     user: str = ""
     """As it was created; empty for the image's own."""
@@ -118,7 +134,6 @@ class SidecarSpec:
     image: str
     env: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
-    """Mounted read-only."""
     user: str
     memory: int
     """Bytes."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from byfahrer import labels
 from byfahrer.allow import ImagePattern
@@ -18,6 +18,7 @@ from byfahrer.model import (
     Action,
     Container,
     Inject,
+    Mount,
     Observed,
     Plan,
     Problem,
@@ -27,6 +28,7 @@ from byfahrer.model import (
     Start,
     Status,
 )
+from byfahrer.spec import sidecar_spec
 
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
@@ -43,6 +45,8 @@ class Policy:
     """Bytes."""
     own_id: str = ""
     """The container that this program runs in, if it does."""
+    authority: Mount | None = None
+    """The folder with the authority's socket, as sidecars get it; None: they sign for themselves."""
 
     def covers(self, carried: Mapping[str, str]) -> bool:
         """Whether something with these labels is ours to look after."""
@@ -131,19 +135,21 @@ def _serving(sidecars: list[Container], target: Container, policy: Policy) -> Co
 
 def _is(sidecar: Container, spec: SidecarSpec) -> bool:
     """Whether a container is what a spec makes. Its labels, the digest among them, can be anyone's copy."""
-    # The engine names a volume that only the image asked for by 64 digits.
-    foreign = [
-        mount
-        for mount in sidecar.mounts
-        if mount not in spec.mounts and not (mount.kind == "volume" and _ANONYMOUS.fullmatch(mount.source))
-    ]
+    # The engine names a new volume by 64 digits: ours, and one that only the image asked for.
+    mounts = {*sidecar.mounts, *(replace(mount, source="") for mount in sidecar.mounts if _is_new(mount))}
+    foreign = [mount for mount in sidecar.mounts if mount not in spec.mounts and not _is_new(mount)]
     return (
         sidecar.labels.get(labels.SPEC) == spec.digest
         and sidecar.image == spec.image
         and sidecar.user == spec.user
         and not sidecar.freedoms
         and not foreign
+        and all(mount in mounts for mount in spec.mounts)
     )
+
+
+def _is_new(mount: Mount) -> bool:
+    return mount.kind == "volume" and _ANONYMOUS.fullmatch(mount.source) is not None
 
 
 def _unlike(sidecar: Container, spec: SidecarSpec) -> str:
@@ -217,8 +223,13 @@ def _wish(observed: Observed, policy: Policy) -> _Wish:
         return _refused(target, [str(error)], keep=True)
 
     texts = _unfit(target)
-    spec = labels.sidecar_spec(
-        found, target.mounts, user=policy.sidecar_user, memory=policy.sidecar_memory, labels=extra
+    spec = sidecar_spec(
+        found,
+        target,
+        user=policy.sidecar_user,
+        memory=policy.sidecar_memory,
+        authority=policy.authority,
+        labels=extra,
     )
     if isinstance(spec, list):
         texts += [str(error) for error in spec]

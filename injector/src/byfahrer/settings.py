@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from byfahrer import spec
 from byfahrer.allow import ImagePattern
+from byfahrer.model import Mount
 from byfahrer.plan import Policy
-from sslterm.settings import SIDECAR_UID, parse_duration
+from sslterm.settings import SIDECAR_UID, parse_duration, parse_names
 
 ALLOW_IMAGES = ("sslterm*", "gosslterm*", "qnib/gosslterm*")
 SIDECAR_USER = f"{SIDECAR_UID}:{SIDECAR_UID}"
@@ -17,6 +20,12 @@ SIDECAR_MEMORY = "256m"
 RESYNC = "30s"
 """How long a lost event can hide."""
 
+RUN_DIR = spec.AUTHORITY_AT
+LEAF_LIFETIME = "24h"
+"""A stolen certificate is of use for a day; renewed at half of that, so that half a day without byfahrer is no harm."""
+
+_LONGEST_FOLDER = 90
+_TRUST_DOMAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,253}[a-z0-9_])?", re.ASCII)
 _USER = re.compile(r"[a-z0-9_][a-z0-9_.-]*(:[a-z0-9_][a-z0-9_.-]*)?")
 _SIZE = re.compile(r"(\d{1,9})([kmg]?)b?", re.IGNORECASE)
 
@@ -26,10 +35,26 @@ class SettingError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """Where the certificate authority keeps things, and what it signs."""
+
+    run_dir: Path
+    state_dir: Path
+    trust_domain: str = ""
+    permit_dns: tuple[str, ...] = ()
+    leaf_lifetime: float = 86400.0
+    """Seconds."""
+    ca_cert: Path | None = None
+    ca_key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What one injector does."""
 
     policy: Policy
+    authority: Authority | None = None
+    """None: every sidecar signs for itself."""
     resync: float
     """Seconds between full looks at the engine."""
     workers: int = 8
@@ -43,6 +68,7 @@ def policy(
     sidecar_user: str = SIDECAR_USER,
     sidecar_memory: str = SIDECAR_MEMORY,
     own_id: str = "",
+    authority: Mount | None = None,
 ) -> Policy:
     """The operator's decisions, from what they wrote; lists may also be written with commas. SettingError."""
     if not _USER.fullmatch(sidecar_user):
@@ -53,7 +79,63 @@ def policy(
         sidecar_user=sidecar_user,
         sidecar_memory=_memory(sidecar_memory),
         own_id=own_id,
+        authority=authority,
     )
+
+
+def authority(
+    *,
+    run_dir: str,
+    state_dir: str,
+    trust_domain: str = "",
+    permit_dns: tuple[str, ...] = (),
+    leaf_lifetime: str = LEAF_LIFETIME,
+    ca_cert: str = "",
+    ca_key: str = "",
+) -> Authority:
+    """What the operator wrote of the authority. SettingError."""
+    if bool(ca_cert) != bool(ca_key):
+        given, missing = ("--ca-cert", "--ca-key") if ca_cert else ("--ca-key", "--ca-cert")
+        raise SettingError(f"{given}={ca_cert or ca_key!r}: expected {missing} beside it")
+    if trust_domain and not _TRUST_DOMAIN.fullmatch(trust_domain):
+        accepts = "a name such as example.org, of lower case letters, digits, dots, dashes and underscores"
+        raise SettingError(f"--trust-domain={trust_domain!r}: expected {accepts}")
+    try:
+        lifetime = spec.leaf_lifetime(leaf_lifetime)
+    except ValueError:
+        accepts = "a duration from 1m to 90d, such as 12h"
+        raise SettingError(f"--leaf-lifetime={leaf_lifetime!r}: expected {accepts}") from None
+    domains = _parts(permit_dns)
+    for domain in domains:
+        try:
+            parse_names(domain)
+        except ValueError:
+            raise SettingError(f"--permit-dns={domain!r}: expected a DNS domain such as shop.example.org") from None
+    return Authority(
+        run_dir=_folder("--run-dir", run_dir),
+        state_dir=_folder("--state-dir", state_dir),
+        trust_domain=trust_domain,
+        permit_dns=tuple(domain.lower() for domain in domains),
+        leaf_lifetime=lifetime,
+        ca_cert=Path(ca_cert) if ca_cert else None,
+        ca_key=Path(ca_key) if ca_key else None,
+    )
+
+
+def run_dir(environ: Mapping[str, str], *, root: bool, state_dir: str) -> str:
+    """Where sockets go by default: a folder that is empty after a start of the machine, where there is one."""
+    if root:
+        return RUN_DIR
+    own = environ.get("XDG_RUNTIME_DIR") or ""
+    return f"{own}/byfahrer" if own.startswith("/") else f"{state_dir}/run"
+
+
+def _folder(option: str, text: str) -> Path:
+    path = Path(text).absolute() if text else None
+    # What a socket's address has room for, less the longest name of one.
+    if path is None or "\0" in text or len(str(path).encode()) > _LONGEST_FOLDER:
+        raise SettingError(f"{option}={text!r}: expected a path to a folder, at most {_LONGEST_FOLDER} bytes long")
+    return path
 
 
 def resync(text: str) -> float:

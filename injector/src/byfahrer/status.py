@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -93,8 +93,12 @@ def rows_of(observed: Observed, policy: Policy) -> Iterator[Row]:
 
 
 def table(found: Iterable[Row], now: float) -> str:
-    """Aligned columns. The last cell of a line may be a sentence, and makes no column wider."""
-    lines = [HEADINGS, *(row.cells(now) for row in found)]
+    """The rows under their headings."""
+    return aligned([HEADINGS, *(row.cells(now) for row in found)])
+
+
+def aligned(lines: Sequence[tuple[str, ...]]) -> str:
+    """In columns. The last cell of a line may be a sentence, and makes no column wider."""
     columns = zip_longest(*(line[:-1] for line in lines), fillvalue="")
     widths = [max(map(len, column)) for column in columns]
     padded = ([cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=False)] for line in lines)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -48,6 +48,16 @@ class SettingError(ValueError):
         self.name = name
         self.value = value
         self.accepts = accepts
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A unix socket, by its path."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
 
 
 class Auto(enum.Enum):
@@ -145,6 +155,15 @@ def _backend(text: str) -> Endpoint:
     return endpoint
 
 
+def _unix_address(text: str) -> UnixAddress | None:
+    if text == "none":
+        return None
+    scheme, _, path = text.partition(":")
+    if scheme != "unix" or not path or path.endswith("/") or "\0" in path:
+        raise ValueError(text)
+    return UnixAddress(path)
+
+
 def parse_duration(text: str) -> float:
     """`250ms`, `10s`, `1m30s`, `2h` or plain seconds, as seconds; ValueError for all else, zero, or over a year."""
     if re.fullmatch(r"\d+(?:\.\d+)?", text):
@@ -188,6 +207,11 @@ def _workers(text: str) -> int:
 
 def _networks(text: str) -> Networks:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def among(address: str, networks: Networks) -> bool:
+    """Whether an IP address, which may have a zone (`fe80::1%eth0`), is in one of `networks`."""
+    return bool(networks) and any(ip_address(address.partition("%")[0]) in each for each in networks)
 
 
 _DNS_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
@@ -452,6 +476,10 @@ class Settings:
         8.0, "8s", "For requests under way after SIGTERM; less than the 10 s that docker stop waits.",
     )  # fmt: skip
 
+    admin_addr: UnixAddress | None = _setting(
+        None, "none", "unix:/path/to.sock or none",
+        "Socket for status and metrics: GET /status, /metrics and /ready.", _unix_address, label=None,
+    )  # fmt: skip
     hand_over: bool = _setting(
         False, "off", "on or off",
         "Share the port with another sslterm of the same user, so that a new one can take over without a lost request.",
@@ -505,6 +533,13 @@ class Settings:
             raise SettingError(
                 "send-proxy", str(self.send_proxy), "mode=tcp beside it (http mode has headers for that)"
             )
+
+    @property
+    def certificate_source(self) -> str:
+        """Where the certificate is from: `files`, `acme`, `authority` or `self-signed`, the first that is given."""
+        if self.cert or self.cert_dir:
+            return "files"
+        return "acme" if self.acme else "authority" if self.authority else "self-signed"
 
     @classmethod
     def resolve(cls, flags: Mapping[str, str], environ: Mapping[str, str]) -> Settings:

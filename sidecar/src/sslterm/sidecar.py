@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -23,6 +23,7 @@ from sslterm.certs import challenge, tickets
 from sslterm.certs.bundle import Rejected, Source
 from sslterm.certs.files import AuthoritiesFile, FilePair
 from sslterm.certs.folder import Folder
+from sslterm.certs.health import Health
 from sslterm.certs.joined import Joined
 from sslterm.certs.selfsigned import SelfSigned
 from sslterm.certs.store import Identity, Store
@@ -31,6 +32,7 @@ from sslterm.relay.loop import Relay
 from sslterm.relay.policy import Policy
 from sslterm.relay.tally import Tally
 from sslterm.settings import ClientAuth, Mode, Settings
+from sslterm.waiting import first_of
 
 if TYPE_CHECKING:
     import socket
@@ -39,11 +41,15 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from sslterm.admin import Admin
     from sslterm.certs.bundle import Authorities
+    from sslterm.certs.link import Link
     from sslterm.certs.maker import Maker
+    from sslterm.certs.reports import Reports
     from sslterm.redirect import Redirect
     from sslterm.relay.policy import Backend
     from sslterm.settings import Address
+    from sslterm.status import Status
     from sslterm.workers import Pool
 
 Report = Callable[[str, str], None]
@@ -52,7 +58,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _STANDARD_OUTPUT: Final = 1
 
 
-class _Phase(enum.Enum):
+class _Phase(enum.StrEnum):
     STARTING = enum.auto()
     SERVING = enum.auto()
     DRAINING = enum.auto()
@@ -72,14 +78,19 @@ class _Sidecar:
         self._settings = settings = fit_connections(settings, report)
         self._maker = maker
         self._report = report
+        self._phase = _Phase.STARTING
+        self._reload = anyio.Event()
+        self._health = Health()
         self._store = Store(settings.mode, settings.tls_profile, settings.client_auth)
         self._relay = self._choose_relay()
+        self._serving = anyio.Event()
         self._answers: dict[str, str] = {}
         """To an ACME server's checks by HTTP, by token."""
         self._redirect: Redirect | None = None
+        self._link = self._make_link()
+        self._reports = self._make_reports()
         self._source = self._choose_source()
-        self._phase = _Phase.STARTING
-        self._reload = anyio.Event()
+        self._admin: Admin | None = None
 
     async def live(self) -> int:
         refusal: Unable | None = None
@@ -87,14 +98,19 @@ class _Sidecar:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._obey, signals, tasks.cancel_scope)
                 try:
+                    self._open_admin(tasks)
                     await self._start(tasks)
-                    tasks.start_soon(self._keep_certificate)
+                    tasks.start_soon(self._keep_certificate, CancelScope())
+                    if self._reports is not None:
+                        tasks.start_soon(self._reports.run)
                     tasks.start_soon(self._rotate_tickets)
                     await self._relay.run()
                 except Unable as error:
                     refusal = error
                 tasks.cancel_scope.cancel()
         self._relay.close()
+        if self._admin is not None:
+            self._admin.close()
         if refusal is not None:
             self._report("ERROR", str(refusal))
             return refusal.code
@@ -106,6 +122,27 @@ class _Sidecar:
         from sslterm.workers import Pool
 
         return Pool(self._settings, self._report)
+
+    def _make_status(self) -> Status:
+        from sslterm.status import Status
+
+        return Status(self._settings, self._store, self._health, self._relay, lambda: str(self._phase))
+
+    def _make_link(self) -> Link | None:
+        """The way to byfahrer's authority; here, because a sidecar without one is to hold no code for it."""
+        settings = self._settings
+        if settings.authority is None or settings.authority_token is None:
+            return None
+        from sslterm.certs.link import Link
+
+        return Link(settings.authority, settings.authority_token)
+
+    def _make_reports(self) -> Reports | None:
+        if self._link is None:
+            return None
+        from sslterm.certs.reports import Reports
+
+        return Reports(self._link, self._make_status().for_authority, self._report)
 
     def _choose_source(self) -> Source:
         authorities = self._choose_authorities()
@@ -120,23 +157,54 @@ class _Sidecar:
         if settings.cert_dir is not None:
             return Folder(settings.cert_dir)
         if settings.acme:
-            from sslterm.certs.acme import Acme
+            from sslterm.certs.acme import Acme, Checks
 
-            return Acme(settings, self._maker, self._report, self._relay.challenge, self._answers)
-        return SelfSigned(self._maker, netns.read_addresses)
+            checks = Checks(self._serving.wait, self._relay.challenge, self._answers)
+            return Acme(settings, self._maker, self._health, self._report, checks)
+        if self._link is None or self._reports is None:
+            return SelfSigned(self._maker, netns.read_addresses)
+        from sslterm.certs.authority import Authority
+
+        source = Authority(self._link, self._maker, netns.read_addresses, self._health, self._report)
+        self._reports.when_asked(source.ask_for_renewal)
+        return source
 
     def _choose_authorities(self) -> Authorities | None:
         """Where clients' authorities come from; None if from nowhere, or along with the certificates."""
         settings = self._settings
-        if settings.client_auth is ClientAuth.NONE or settings.client_ca is None:
+        if settings.client_auth is ClientAuth.NONE:
             return None
-        return AuthoritiesFile(settings.client_ca)
+        if settings.client_ca is not None:
+            return AuthoritiesFile(settings.client_ca)
+        if self._link is None or self._reports is None or settings.certificate_source == "authority":
+            return None
+        from sslterm.certs.roots import Roots
+
+        roots = Roots(self._link, self._health, self._report)
+        self._reports.when_heard(roots.refresh)
+        return roots
+
+    def _open_admin(self, tasks: TaskGroup) -> None:
+        address = self._settings.admin_addr
+        if address is None:
+            return
+        from sslterm.admin import Admin
+
+        try:
+            self._admin = Admin(address, self._make_status().pages(), take_over=self._settings.hand_over)
+        except OSError as error:
+            raise Unable(f"admin-addr={address}: {error.strerror}", 1) from None
+        tasks.start_soon(self._admin.serve)
 
     async def _start(self, tasks: TaskGroup) -> None:
         settings = self._settings
         try_addresses(settings)  # what cannot be bound is told now, not after the wait for a backend
         identity = await self._first_certificate()
+        waiting = CancelScope()
+        tasks.start_soon(self._keep_certificate, waiting)  # a backend may be waited for longer than a certificate lives
         address, backends = await find_backends(settings, self._report)
+        waiting.cancel()
+        identity = self._store.current or identity
         # Only then: until the backend is there, clients are refused as they would be without a sidecar; and `auto`
         # must not take a port that the target was about to open.
         await self._relay.start(identity)
@@ -145,6 +213,7 @@ class _Sidecar:
         if settings.redirect_addr is not None:
             self._start_redirect(tasks, settings.redirect_addr, frontend.port)
         self._phase = _Phase.SERVING
+        self._serving.set()
         what = "https" if settings.mode is Mode.HTTP else "tls"
         profile = settings.tls_profile
         self._report("INFO", f"Serving {what} on '{frontend}' for {address} ({profile} profile)")
@@ -164,6 +233,8 @@ class _Sidecar:
             self._report("INFO", f"Load cert '{settings.cert}' and key '{settings.key}'")
         elif settings.cert_dir is not None:
             self._report("INFO", f"Load pairs from '{settings.cert_dir}'")
+        elif settings.authority is not None:
+            self._report("INFO", f"Ask the authority at '{settings.authority}' for a certificate")
         else:
             self._report("INFO", "No certificate given: making a self-signed one")
         try:
@@ -173,6 +244,7 @@ class _Sidecar:
             raise Unable(f"{setting or 'certificate'}: {error}", 2 if setting else 1) from None
         for line in self._store.refused:
             self._report("ERROR", f"Not taken up: {line}")
+        self._health.renewed()
         self._tell("Certificate:", identity)
         return identity
 
@@ -210,23 +282,30 @@ class _Sidecar:
                 self._report("WARNING", f"{number.name} again: stopping at once")
                 self._relay.stop()
 
-    async def _keep_certificate(self) -> None:
-        while True:
-            await _first_of(self._source.changed, self._reload.wait)
-            self._reload = anyio.Event()
-            if self._phase is _Phase.SERVING:
+    async def _keep_certificate(self, scope: CancelScope) -> None:
+        with scope:
+            while True:
+                await first_of(self._source.changed, self._reload.wait)
+                self._reload = anyio.Event()
+                if self._phase is _Phase.DRAINING:
+                    return
                 await self._renew_certificate()
+                if self._reports is not None:
+                    self._reports.soon()
 
     async def _renew_certificate(self) -> None:
         before = self._store.current
         try:
             identity = self._store.put(await self._source.obtain())
         except Rejected as error:
+            self._health.failed(str(error))
             self._report("ERROR", f"Certificate not reloaded, the one before stays in force: {error}")
             return
+        self._health.renewed()
         for line in self._store.refused:
+            self._health.failed(line)
             self._report("ERROR", f"Not taken up: {line}")
-        if identity is not before:
+        if identity is not before and self._phase is _Phase.SERVING:
             await self._relay.renew(identity)
         self._tell("Certificate unchanged:" if identity is before else "Certificate reloaded:", identity)
 
@@ -313,15 +392,3 @@ class _OwnRelay:
         """Write what is left of the log."""
         if self._access_log is not None:
             self._access_log.close()
-
-
-async def _first_of(*waits: Callable[[], Awaitable[object]]) -> None:
-    """Return when the first of `waits` does; the others are cancelled."""
-    async with anyio.create_task_group() as race:
-
-        async def run(wait: Callable[[], Awaitable[object]]) -> None:
-            await wait()
-            race.cancel_scope.cancel()
-
-        for wait in waits:
-            race.start_soon(run, wait)

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from byfahrer import labels
 from byfahrer.model import Container, Mount, SidecarSpec, Status
+from byfahrer.spec import sidecar_spec
 
 
 def spec(own, service=None, mounts=()):
-    return labels.sidecar_spec(labels.collect(own, service or {}), mounts, user="1:1", memory=1)
+    target = Container(id="a" * 64, name="www", image="app", status=Status.RUNNING, labels=own, mounts=mounts)
+    return sidecar_spec(labels.collect(own, service or {}), target, user="1:1", memory=1)
 
 
 def env(own, service=None, mounts=()):
@@ -159,7 +161,7 @@ def test_labels_of_sidecars_mean_nothing_on_a_target():
 
 def test_settings_that_contradict_each_other_name_the_label():
     assert errors({"byfahrer.backend": ":8081"}) == [
-        "byfahrer.backend=':8081': expected another port than frontend-addr=:8081"
+        "byfahrer.backend=':8081': expected another port than byfahrer.frontend=:8081"
     ]
 
 

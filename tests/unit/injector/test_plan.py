@@ -49,6 +49,7 @@ def sidecar(spec, status=Status.RUNNING, started_at=200, ident=ANY_ID, labels=No
     carried = sidecar_labels(target(), spec) | (labels or {})
     return Container(
         user=spec.user,
+        mounts=spec.mounts,
         id=ident,
         name="www-proxy",
         image=spec.image,
@@ -115,6 +116,40 @@ def test_a_copy_of_the_labels_makes_no_sidecar(fields, why):
     forged = replace(sidecar(SPEC), **fields)
 
     assert actions(target(), forged) == (Remove(forged, why, drain=True), Inject("www-proxy", target(), SPEC))
+
+
+SHARED = Mount(kind="volume", source="byfahrer-run", destination="/run/byfahrer")
+TRUSTING = settings.policy(authority=SHARED)
+PRIVATE = Mount(kind="volume", source="c" * 64, destination="/run/sslterm", writable=True)
+
+
+@pytest.mark.parametrize(
+    "mounts",
+    [
+        (SHARED,),
+        (PRIVATE,),
+        (SHARED, replace(PRIVATE, writable=False)),
+        (replace(SHARED, writable=True), PRIVATE),
+        (replace(SHARED, source="other"), PRIVATE),
+        (replace(SHARED, kind="bind", source="/run/byfahrer"), PRIVATE),
+        (SHARED, PRIVATE, Mount(kind="bind", source="/", destination="/run/sslterm/x")),
+    ],
+)
+def test_a_sidecar_has_exactly_the_mounts_that_lead_to_the_authority(mounts):
+    (action,) = actions(target(), policy=TRUSTING)
+    genuine = replace(sidecar(action.spec), mounts=(SHARED, PRIVATE))
+
+    assert actions(target(), genuine, policy=TRUSTING) == ()
+    assert actions(target(), replace(genuine, mounts=mounts), policy=TRUSTING)[0] == Remove(
+        replace(genuine, mounts=mounts), "it is not what it says it is", drain=True
+    )
+
+
+def test_a_sidecar_that_signs_for_itself_is_renewed_once_there_is_an_authority():
+    (removal, action) = actions(target(), sidecar(SPEC), policy=TRUSTING)
+
+    assert removal == Remove(sidecar(SPEC), "what is asked for has changed", drain=True)
+    assert dict(action.spec.env)["SSLTERM_AUTHORITY"] == "/run/byfahrer/authority.sock"
 
 
 def test_a_volume_that_only_the_sidecars_image_declares_is_no_difference():
@@ -417,4 +452,4 @@ def test_afterwards_there_is_one_sidecar_or_none_and_none_without_a_running_targ
 def test_the_digest_is_the_same_in_every_process():
     spec = SidecarSpec(image="sslterm", user="1:1", memory=1)
 
-    assert spec.digest == "2abedbb9c75cfcc9"
+    assert spec.digest == "12314587eaad2bc1"

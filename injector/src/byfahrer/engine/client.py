@@ -11,8 +11,9 @@ Names and IDs come from labels too, and the SDK puts them into the URL with thei
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -20,12 +21,12 @@ from anyio import CapacityLimiter, fail_after, to_thread
 from docker import APIClient
 from docker.types import Mount as DockerMount
 
-from byfahrer.engine import convert
+from byfahrer.engine import archive, convert
 from byfahrer.engine.address import EngineAddress, mapped
-from byfahrer.engine.errors import ConflictError, NotFoundError, RejectedError, UnreachableError
+from byfahrer.engine.errors import ConflictError, NotFoundError, RejectedError, UnreachableError, UnusableError
 from byfahrer.engine.events import ThreadedEvents
 from byfahrer.engine.interface import EngineInfo, EventStream
-from byfahrer.model import Container, Mount, SidecarSpec, Summary
+from byfahrer.model import Container, File, Mount, SidecarSpec, Summary
 
 T = TypeVar("T")
 
@@ -37,6 +38,10 @@ CALLS = 16
 """At a time: twice the keys that are worked on at once, since looking takes two."""
 STOPS = 64
 """At a time, beside all others: each waits for its container for some seconds."""
+IMAGES_KNOWN = 256
+"""Images whose labels are remembered: an ID's labels never change."""
+LONGEST_LABELS = 65536
+"""Characters of one image's labels that are worth remembering."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """What the engine takes as a container's name, or part of its ID."""
 _SERVICE_ID = re.compile(r"[a-z0-9]{25}")
@@ -56,6 +61,7 @@ class DockerEngine:
         self._stops = CapacityLimiter(STOPS)
         self._pings = CapacityLimiter(1)
         self._connects = CapacityLimiter(2)
+        self._image_labels: OrderedDict[str, Mapping[str, str]] = OrderedDict()
 
     @property
     def where(self) -> str:
@@ -89,7 +95,9 @@ class DockerEngine:
     async def inspect(self, name: str) -> Container:
         if not _NAME.fullmatch(name):
             raise NotFoundError(f"no container can have the name {name[:100]!r}")
-        return convert.container(await self._call(lambda client: client.inspect_container(name)))
+        raw = await self._call(lambda client: client.inspect_container(name))
+        carried = (raw.get("Config") or {}).get("Labels")
+        return convert.container(raw, await self._labels_of(raw.get("Image") or "") if carried else {})
 
     async def has_image(self, image: str) -> bool:
         try:
@@ -131,6 +139,27 @@ class DockerEngine:
         log = await self._call(lambda client: client.logs(container_id, stdout=True, stderr=True, tail=1))
         return " ".join(log.decode(errors="replace").split())[:300]
 
+    async def put_files(self, container_id: str, folder: str, files: Sequence[File]) -> None:
+        packed = archive.pack(files)
+        await self._call(lambda client: client.put_archive(container_id, folder, packed))
+
+    async def read_file(self, container_id: str, path: str, most: int) -> File | None:
+        def read(client: APIClient, path: str, links: int) -> File:
+            stream, stat = client.get_archive(container_id, path)
+            with closing(stream):
+                target = archive.link_target(stat)
+                if target is None:
+                    return archive.unpack(path, stream, most)
+            # The engine followed the whole chain: another link here was put there just now.
+            if not links:
+                raise UnusableError(f"{path} is no plain file")
+            return read(client, target, links - 1)
+
+        try:
+            return await self._call(lambda client: read(client, path, 1))
+        except NotFoundError:
+            return None
+
     async def service_labels(self, service_id: str) -> Mapping[str, str] | None:
         def read(client: APIClient) -> Mapping[str, str]:
             service: dict[str, Any] = client.inspect_service(service_id)  # type: ignore[no-untyped-call]
@@ -149,6 +178,28 @@ class DockerEngine:
             if convert.engine_info(info, "").role == "manager":
                 raise  # a manager that has lost the others: what it cannot read is not "no labels"
             return {}
+
+    async def _labels_of(self, image_id: str) -> Mapping[str, str] | None:
+        """Labels of an image; None if it is gone."""
+        if not image_id:
+            return None
+        if image_id in self._image_labels:
+            self._image_labels.move_to_end(image_id)
+            return self._image_labels[image_id]
+
+        def read(client: APIClient) -> Mapping[str, str]:
+            image: dict[str, Any] = client.inspect_image(image_id)  # type: ignore[no-untyped-call]
+            return (image.get("Config") or {}).get("Labels") or {}
+
+        try:
+            found = await self._call(read)
+        except NotFoundError:
+            return None
+        if sum(len(label) + len(value) for label, value in found.items()) <= LONGEST_LABELS:
+            self._image_labels[image_id] = found
+            while len(self._image_labels) > IMAGES_KNOWN:
+                self._image_labels.popitem(last=False)
+        return found
 
     def _connect(self) -> EngineInfo:
         client = self._session(self._address.api_version)
@@ -198,4 +249,10 @@ class DockerEngine:
 def _mount(mount: Mount) -> DockerMount:
     # no_copy: a new volume must not be filled from the sidecar's image.
     kind = cast("Any", mount.kind)
-    return DockerMount(mount.destination, mount.source, type=kind, read_only=True, no_copy=kind == "volume")
+    return DockerMount(
+        mount.destination,
+        mount.source or None,
+        type=kind,
+        read_only=not mount.writable,
+        no_copy=kind == "volume",
+    )

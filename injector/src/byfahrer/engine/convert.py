@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from byfahrer.engine.interface import EngineInfo, Event
-from byfahrer.model import Container, Mount, SidecarSpec, Status, Summary
+from byfahrer.model import NOTHING, Container, Mount, Network, SidecarSpec, Status, Summary
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _OURS = ("SSLTERM_", "GOSSLTERM_", "LOG_LEVEL=")
@@ -17,6 +17,10 @@ PROBE_INTERVAL = 120 * 10**9
 """Nanoseconds, before the first probe too: each is a process start and three events on the engine."""
 SHARED_MEMORY = 1024**2
 """Bytes."""
+_CLAIMS = ("com.docker.", "byfahrer.", "org.qnib.")
+"""What labels begin with that may say who a container is, or which names it has."""
+_COMPOSE = "com.docker.compose."
+_COMPOSE_MADE = "com.docker.compose.config-hash"
 
 
 def nanoseconds(text: str | None) -> int:
@@ -48,7 +52,12 @@ def event(raw: Mapping[str, Any]) -> Event | None:
     kind, action, ident = raw.get("Type"), raw.get("Action"), actor.get("ID")
     if not (isinstance(kind, str) and isinstance(action, str) and isinstance(ident, str) and ident):
         return None
-    return Event(kind=kind, action=action, id=ident, labels=actor.get("Attributes") or {})
+    attributes = actor.get("Attributes") or {}
+    if kind == "network":
+        # Whom it happened to is what matters here, not to which network.
+        joined = attributes.get("container")
+        return Event(kind=kind, action=action, id=joined) if isinstance(joined, str) and joined else None
+    return Event(kind=kind, action=action, id=ident, labels=attributes)
 
 
 def summary(raw: Mapping[str, Any]) -> Summary:
@@ -62,8 +71,10 @@ def summary(raw: Mapping[str, Any]) -> Summary:
     )
 
 
-def container(raw: Mapping[str, Any]) -> Container:
+def container(raw: Mapping[str, Any], image_labels: Mapping[str, str] | None = NOTHING) -> Container:
+    """`image_labels`: those of its image; None if they cannot be known."""
     state, config = raw.get("State") or {}, raw.get("Config") or {}
+    networks = (raw.get("NetworkSettings") or {}).get("Networks") or {}
     return Container(
         id=raw["Id"],
         name=(raw.get("Name") or raw["Id"][:12]).lstrip("/"),
@@ -75,6 +86,9 @@ def container(raw: Mapping[str, Any]) -> Container:
         finished_at=nanoseconds(state.get("FinishedAt")),
         exit_code=state.get("ExitCode") or 0,
         network_mode=(raw.get("HostConfig") or {}).get("NetworkMode") or "default",
+        hostname=config.get("Hostname") or "",
+        networks=tuple(_network(name, networks[name] or {}) for name in sorted(networks)),
+        inherited=inherited(config.get("Labels") or {}, image_labels),
         mounts=tuple(_mount(each) for each in raw.get("Mounts") or []),
         user=config.get("User") or "",
         freedoms=_freedoms(raw.get("HostConfig") or {}),
@@ -85,7 +99,27 @@ def container(raw: Mapping[str, Any]) -> Container:
 def _mount(raw: Mapping[str, Any]) -> Mount:
     kind = raw.get("Type") or "bind"
     source = raw.get("Name") if kind == "volume" else raw.get("Source")
-    return Mount(kind=kind, source=source or "", destination=raw.get("Destination") or "")
+    return Mount(kind=kind, source=source or "", destination=raw.get("Destination") or "", writable=bool(raw.get("RW")))
+
+
+def _network(name: str, raw: Mapping[str, Any]) -> Network:
+    addresses = (raw.get("IPAddress"), raw.get("GlobalIPv6Address"))
+    return Network(
+        name=name,
+        aliases=tuple(map(str, raw.get("Aliases") or [])),
+        addresses=tuple(str(address) for address in addresses if address),
+    )
+
+
+def inherited(own: Mapping[str, str], image: Mapping[str, str] | None) -> frozenset[str]:
+    """The labels that are not known to be from whoever started the container."""
+    if image is None:
+        return frozenset(label for label in own if label.startswith(_CLAIMS))
+    same = frozenset(label for label, value in own.items() if image.get(label) == value)
+    # Compose labels the images that it builds too; on the containers that it makes, it writes all of these itself.
+    if _COMPOSE_MADE in own and _COMPOSE_MADE not in same:
+        same = frozenset(label for label in same if not label.startswith(_COMPOSE))
+    return same
 
 
 def _freedoms(host: Mapping[str, Any]) -> tuple[str, ...]:

@@ -23,6 +23,10 @@ class ConflictError(EngineError):
     """It cannot be done in the present state: a name is taken, a target does not run."""
 
 
+class UnusableError(EngineError):
+    """What is in a container is not what it should be: no file, or too large."""
+
+
 class RejectedError(EngineError):
     """The engine said no, or failed."""
 

@@ -28,9 +28,9 @@ from byfahrer.engine.errors import UnreachableError
 from byfahrer.engine.interface import Event, Gap
 
 FILTERS = {
-    "type": ["container", "service"],
+    "type": ["container", "service", "network"],
     # Not exec_*: each health probe on the engine makes three. `update` is a service's, and harmless of a container.
-    "event": ["start", "die", "destroy", "pause", "unpause", "update"],
+    "event": ["start", "die", "destroy", "pause", "unpause", "update", "rename", "connect", "disconnect"],
 }
 BACKLOG = 10_000
 """Events that may wait for the loop; some MB. More, and a full look at everything is cheaper anyway."""

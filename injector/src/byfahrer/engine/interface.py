@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from byfahrer.model import Container, SidecarSpec, Summary
+from byfahrer.model import Container, File, SidecarSpec, Summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Event:
     """Something happened to a container or service: a hint where to look, never what to believe."""
 
     kind: str
-    """`container` or `service`."""
+    """`container`, `service` or `network`; for a network, `id` is the container that joins or leaves it."""
     action: str
     id: str
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -98,6 +98,20 @@ class Engine(Protocol):
 
     async def last_words(self, container_id: str) -> str:
         """The last line of its log, or nothing."""
+
+    async def put_files(self, container_id: str, folder: str, files: Sequence[File]) -> None:
+        """
+        Write files and folders, by paths relative to `folder`, which exists and stays as it is.
+
+        In any state of the container; where its root is read-only, into its writable volumes only.
+        """
+
+    async def read_file(self, container_id: str, path: str, most: int) -> File | None:
+        """
+        A file under its path without symbolic links; None if there is none.
+
+        UnusableError if it is no plain file, or has more than `most` bytes.
+        """
 
     async def service_labels(self, service_id: str) -> Mapping[str, str] | None:
         """Labels of a Swarm service, none where this node is no manager; None if the service is gone."""

@@ -18,6 +18,7 @@ from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, Un
 from byfahrer.engine.interface import Engine
 from byfahrer.model import NOTHING, Container, Inject, Observed, Plan, Problem, Remove, Restart, Start, Status
 from byfahrer.plan import Policy, fits, plan, sidecar_name
+from byfahrer.reconcile import deliver
 from byfahrer.reconcile.backoff import STEADY, Pace
 from byfahrer.reconcile.observe import observe
 from byfahrer.reconcile.queue import aside
@@ -49,9 +50,20 @@ class _Memory:
 class Reconciler:
     """Brings one target at a time to what it asks for."""
 
-    def __init__(self, engine: Engine, policy: Policy, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        policy: Policy,
+        *,
+        token: Callable[[str, str], str] | None = None,
+        seen: Callable[[Observed], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
         self._policy = policy
+        self._token = token
+        """Makes what a sidecar shows to the authority, from the IDs of target and sidecar."""
+        self._seen = seen
         self._clock = clock
         self._memory: dict[str, _Memory] = {}
 
@@ -62,6 +74,8 @@ class Reconciler:
     async def reconcile(self, target_id: str, by_hand: Mapping[str, str] = NOTHING) -> float | None:
         """Look, plan, act; None, or seconds after which to look again."""
         observed = await observe(self._engine, target_id, by_hand)
+        if self._seen:
+            self._seen(observed)
         todo = plan(observed, self._policy)
         self._note(observed, todo)
         starts = [action for action in todo.actions if isinstance(action, Inject | Start | Restart)]
@@ -105,6 +119,7 @@ class Reconciler:
             sidecar_id, name = action.sidecar.id, action.sidecar.name
         begun = self._clock()
         try:
+            await self._deliver(sidecar_id, action, target)
             if isinstance(action, Restart):
                 logger.info("Restart proxy container '{}': its target has restarted", name)
                 await self._engine.restart(sidecar_id)
@@ -124,6 +139,17 @@ class Reconciler:
                 raise PassingError("somebody was removing its proxy container just then") from error
             raise UnmetError(f"its proxy container '{name}' did not start: {error}") from error
         logger.debug("Proxy container '{}' started in {:.0f} ms", name, (self._clock() - begun) * 1000)
+
+    async def _deliver(self, sidecar_id: str, action: Inject | Start | Restart, target: Container) -> None:
+        """Put into its volumes what a sidecar needs when it starts; each time, as the last one may have failed here."""
+        mounts, user = (
+            (action.spec.mounts, action.spec.user)
+            if isinstance(action, Inject)
+            else (action.sidecar.mounts, action.sidecar.user)
+        )
+        token = self._token(target.id, sidecar_id) if self._token and deliver.wants_token(mounts) else None
+        for folder, file in deliver.files(mounts, user, token):
+            await self._engine.put_files(sidecar_id, folder, [file])
 
     async def _create(self, action: Inject) -> str:
         target, spec = action.target, action.spec

@@ -103,6 +103,10 @@ class Watch:
         elif event.kind == "service":
             for task in await self._engine.containers(f"{labels.SWARM_SERVICE}={event.id}"):
                 self._queue.put(task.id)
+        elif event.kind == "network":
+            # Networks go and come with each restart too, between `die` and `start`.
+            if self._tracks(event.id):
+                self._queue.put(event.id, DIE_WAIT, urgent=False)
         elif event.kind == "container" and event.action != "update":
             target_id = labels.claim(event.labels)
             if target_id is not None:

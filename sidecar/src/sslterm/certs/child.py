@@ -1,11 +1,13 @@
 """
-Make a self-signed certificate: an order as JSON on stdin, the result as JSON on stdout, then exit.
+Make a key and what goes with it: an order as JSON on stdin, the result as JSON on stdout, then exit.
 
 A program of its own, started by `maker.py` by its path. It alone imports `cryptography`, whose 9 MB would otherwise
 stay in every sidecar for one tenth of a second's work; and it imports nothing of sslterm, so it starts in the time that
 `cryptography` takes.
 
-The order: `common_name`, `dns` and `addresses` (lists of strings), `days`. The result: `chain` and `key`, both PEM.
+Two orders are known, by `make`. `self-signed`: `common_name`, `dns` and `addresses` (lists of strings), `days`; the
+result is `chain` and `key`, both PEM. `request`: nothing more; the result is `request` (a CSR for whoever certifies the
+key, and who alone says for which names) and `key`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _BACKDATED = dt.timedelta(hours=1)
 """For clients whose clock is behind."""
@@ -32,7 +34,15 @@ _BACKDATED = dt.timedelta(hours=1)
 def main() -> None:
     """Read the order, write the result. An order that makes no sense is a traceback and exit code 1."""
     order = json.load(sys.stdin)
-    json.dump(make(**order), sys.stdout)
+    kinds: dict[str, Callable[..., dict[str, str]]] = {"self-signed": make, "request": request}
+    json.dump(kinds[order.pop("make", "self-signed")](**order), sys.stdout)
+
+
+def request() -> dict[str, str]:
+    """A fresh P-256 key, and a request to certify it that names nobody."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    signed = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    return {"request": signed.public_bytes(Encoding.PEM).decode(), "key": _pem(key)}
 
 
 def make(common_name: str, dns: Sequence[str], addresses: Sequence[str], days: float) -> dict[str, str]:
@@ -56,8 +66,12 @@ def make(common_name: str, dns: Sequence[str], addresses: Sequence[str], days: f
     certificate = builder.sign(key, hashes.SHA256())
     return {
         "chain": certificate.public_bytes(Encoding.PEM).decode(),
-        "key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+        "key": _pem(key),
     }
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def _extensions(key: ec.EllipticCurvePublicKey, names: list[x509.GeneralName]) -> list[tuple[Any, bool]]:

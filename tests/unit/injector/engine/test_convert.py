@@ -3,7 +3,8 @@
 import pytest
 
 from byfahrer.engine import convert
-from byfahrer.model import Mount, SidecarSpec, Status
+from byfahrer.engine.interface import Event
+from byfahrer.model import Mount, Network, SidecarSpec, Status
 
 RAW = {
     "Id": "a" * 64,
@@ -38,6 +39,64 @@ def test_a_container_is_what_the_engine_says_of_it():
         Mount(kind="bind", source="/srv", destination="/data"),
         Mount(kind="tmpfs", source="", destination="/tmp"),
     )
+
+
+def test_it_says_its_names_and_addresses():
+    made = convert.container(
+        RAW
+        | {"Config": {"Hostname": "web.example"}}
+        | {
+            "NetworkSettings": {
+                "Networks": {
+                    "shop": {"Aliases": ["web", "abc"], "IPAddress": "172.18.0.2", "GlobalIPv6Address": "fd00::2"},
+                    "bridge": {"Aliases": None, "IPAddress": "172.17.0.2", "GlobalIPv6Address": ""},
+                    "down": None,
+                }
+            }
+        }
+    )
+
+    assert made.hostname == "web.example"
+    assert made.networks == (
+        Network(name="bridge", addresses=("172.17.0.2",)),
+        Network(name="down"),
+        Network(name="shop", aliases=("web", "abc"), addresses=("172.18.0.2", "fd00::2")),
+    )
+
+
+COMPOSE = {"com.docker.compose.project": "shop", "com.docker.compose.service": "web"}
+
+
+@pytest.mark.parametrize(
+    ("own", "image", "expected"),
+    [
+        ({"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": "4"}, {"a"}),
+        ({"byfahrer.names": "bank"}, {}, set()),
+        (COMPOSE | {"byfahrer.names": "bank", "org.qnib.x": "y", "a": "1"}, None,
+         {*COMPOSE, "byfahrer.names", "org.qnib.x"}),
+        # An image can say that it is somebody's service; so does one that compose has built, and then it is true.
+        (COMPOSE, COMPOSE, set(COMPOSE)),
+        (COMPOSE | {"com.docker.compose.config-hash": "x"}, COMPOSE | {"com.docker.compose.config-hash": "x"},
+         {*COMPOSE, "com.docker.compose.config-hash"}),
+        (COMPOSE | {"com.docker.compose.config-hash": "x"}, COMPOSE | {"com.docker.compose.config-hash": "y"}, set()),
+        (COMPOSE | {"com.docker.compose.config-hash": "x", "a": "1"}, COMPOSE | {"a": "1"}, {"a"}),
+    ],
+)  # fmt: skip
+def test_what_the_image_says_already_is_inherited(own, image, expected):
+    assert convert.container(RAW | {"Config": {"Labels": own}}, image).inherited == expected
+
+
+def test_whether_a_mount_can_be_written_to_is_known():
+    mounts = [{"Type": "volume", "Name": "v", "Destination": "/v", "RW": flag} for flag in (True, False)]
+
+    assert [each.writable for each in convert.container(RAW | {"Mounts": mounts}).mounts] == [True, False]
+
+
+def test_an_event_of_a_network_is_its_containers():
+    raw = {"Type": "network", "Action": "connect", "Actor": {"ID": "n", "Attributes": {"container": "c", "name": "x"}}}
+
+    assert convert.event(raw) == Event(kind="network", action="connect", id="c")
+    assert convert.event(raw | {"Actor": {"ID": "n", "Attributes": {"name": "x"}}}) is None
 
 
 def test_of_the_environment_only_a_sidecars_settings_are_kept():

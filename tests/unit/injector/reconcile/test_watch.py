@@ -9,7 +9,7 @@ from byfahrer.engine.errors import RejectedError
 from byfahrer.engine.interface import Event, Gap
 from byfahrer.reconcile.queue import KeyedQueue
 from byfahrer.reconcile.reconciler import Reconciler
-from byfahrer.reconcile.watch import Watch
+from byfahrer.reconcile.watch import DIE_WAIT, Watch
 from lab.memory_engine import MemoryEngine
 from lab.waiting import until
 
@@ -193,3 +193,18 @@ async def test_an_update_of_a_service_is_a_look_at_its_tasks():
         stream.waiting.append(Event(kind="service", action="update", id="svc"))
         stream.changed.set()
         await until(lambda: daemon.engine.served(key))
+
+
+async def test_a_target_that_joins_a_network_is_looked_at_and_others_are_not():
+    """After a moment: networks go and come with a restart too, and its sidecar is to be kept."""
+    put = []
+
+    class Queue:
+        def put(self, key, wait=0.0, *, urgent=True):
+            put.append((key, wait, urgent))
+
+    watch = Watch(MemoryEngine(), Queue(), lambda key: key == "a", on_ready=None)
+    for key in ("a", "b"):
+        await watch._take(Event(kind="network", action="connect", id=key))
+
+    assert put == [("a", DIE_WAIT, False)]

@@ -10,9 +10,10 @@ import pytest
 
 from lab.certificates import make
 from sslterm.certs import acme
-from sslterm.certs.acme import Acme
+from sslterm.certs.acme import Acme, Checks
 from sslterm.certs.acme_state import Folder
 from sslterm.certs.bundle import Rejected
+from sslterm.certs.health import Health
 from sslterm.settings import Settings
 
 PAIR = make("site.example")
@@ -54,7 +55,9 @@ class Bench:
         self.ready = 0
         self.closed = 0
         self.script = []
-        self.slept = []
+        self.health = Health()
+        self.serving = anyio.Event()
+        self.serving.set()
         bench = self
 
         class FakeProcess:
@@ -85,7 +88,8 @@ class Bench:
         monkeypatch.setattr(acme, "Process", FakeProcess)
 
     def source(self) -> Acme:
-        return Acme(self.settings, FakeMaker(), lambda *said: self.said.append(said), self.show, self.answers)
+        checks = Checks(self.serving.wait, self.show, self.answers)
+        return Acme(self.settings, FakeMaker(), self.health, lambda *said: self.said.append(said), checks)
 
     def run(self, test) -> None:
         async def bounded():
@@ -176,7 +180,8 @@ def test_a_failure_is_told_in_full_once(bench):
         assert "no, no; the self-signed one stays; trying again in 60 s" in told[0]
         assert told[1] == "acme: failed for the same reason, 2 times now; trying again in 2 min"
         assert "never" in told[2]
-        assert source.failing == ""
+        assert await cut(source.changed)
+        assert bench.health.failing == ""
 
     bench.run(test)
 
@@ -264,7 +269,7 @@ def test_a_renewal_that_fails_leaves_the_certificate(bench):
         assert await cut(later.changed)
         assert await later.obtain() == before
         assert "the certificate before stays" in bench.said[-1][1]
-        assert later.failing == "no, no"
+        assert bench.health.failing == "no, no"
 
     bench.run(test)
 
@@ -349,5 +354,21 @@ def test_authorities_that_are_not_there_are_told_at_start(bench, tmp_path):
     async def test():
         with pytest.raises(Rejected, match=r"none\.pem: no such file"):
             await bench.source().obtain()
+
+    bench.run(test)
+
+
+def test_nothing_is_ordered_before_anybody_listens(bench):
+    bench.script = [[issued()]]
+    bench.serving = anyio.Event()
+
+    async def test():
+        source = bench.source()
+        await source.obtain()
+        assert await cut(source.changed)
+        assert bench.orders == []
+        bench.serving.set()
+        await source.changed()
+        assert len(bench.orders) == 1
 
     bench.run(test)

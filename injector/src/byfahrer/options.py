@@ -1,0 +1,138 @@
+"""Options that several commands have in common, and what is made of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from byfahrer import settings
+from byfahrer.authority import state
+
+Command = Callable[..., Any]
+
+only_label = click.option(
+    "--only-label",
+    multiple=True,
+    metavar="KEY[=VALUE]",
+    envvar="BYFAHRER_ONLY_LABEL",
+    help="Look after containers with this label only. May be repeated: all of them must be there.",
+)
+
+
+def sidecar(command: Command) -> Command:
+    """What decides how a sidecar is made."""
+    return _all(
+        command,
+        only_label,
+        click.option(
+            "--sidecar-user", default=settings.SIDECAR_USER, show_default=True, metavar="USER[:GROUP]",
+            envvar="BYFAHRER_SIDECAR_USER", help="Whom sidecars run as: somebody that no target runs as.",
+        ),
+        click.option(
+            "--sidecar-memory", default=settings.SIDECAR_MEMORY, show_default=True, metavar="SIZE",
+            envvar="BYFAHRER_SIDECAR_MEMORY", help="Memory limit of each sidecar.",
+        ),
+    )  # fmt: skip
+
+
+state_dir = click.option(
+    "--state-dir", default="", metavar="FOLDER", envvar="BYFAHRER_STATE_DIR",
+    help="Where the authority's root and what it has issued are kept.  "
+         f"[default: {state.DEFAULT}; else byfahrer in the user's state folder]",
+)  # fmt: skip
+
+
+def place(command: Command) -> Command:
+    """Where the authority is, and whether there is one."""
+    return _all(
+        command,
+        click.option(
+            "--authority", type=click.Choice(["on", "off"]), default="on", show_default=True,
+            envvar="BYFAHRER_AUTHORITY", help="Whether sidecars get their certificates here; else each signs its own.",
+        ),
+        state_dir,
+        click.option(
+            "--run-dir", default="", metavar="FOLDER", envvar="BYFAHRER_RUN_DIR",
+            help="Where the socket for sidecars is: a folder, or a volume, that they get too.  "
+                 f"[default: {settings.RUN_DIR}; else byfahrer in the user's run folder]",
+        ),
+    )  # fmt: skip
+
+
+issuer = click.option(
+    "--ca-cert", default="", metavar="FILE", envvar="BYFAHRER_CA_CERT",
+    help="Sign with this authority instead of a root of our own: PEM, the issuing certificate first, its root last.",
+)  # fmt: skip
+
+ca_key = click.option(
+    "--ca-key", default="", metavar="FILE", envvar="BYFAHRER_CA_KEY", help="Key of --ca-cert, in PEM."
+)
+
+
+def terms(command: Command) -> Command:
+    """What a root of our own is for."""
+    return _all(
+        command,
+        click.option(
+            "--trust-domain", default="", metavar="NAME", envvar="BYFAHRER_TRUST_DOMAIN",
+            help="Domain of SPIFFE IDs; if it is given, the root is limited to it.  [default: byfahrer.internal]",
+        ),
+        click.option(
+            "--permit-dns", multiple=True, metavar="DOMAIN", envvar="BYFAHRER_PERMIT_DNS",
+            help="Limit the root to DNS names in this domain. May be repeated.",
+        ),
+    )  # fmt: skip
+
+
+def signing(command: Command) -> Command:
+    """What the authority signs, and with what."""
+    return _all(
+        command,
+        click.option(
+            "--leaf-lifetime", default=settings.LEAF_LIFETIME, show_default=True, metavar="DURATION",
+            envvar="BYFAHRER_LEAF_LIFETIME",
+            help="How long a certificate is good for, 1m to 90d; renewed at half of it.",
+        ),
+        terms,
+        issuer,
+        ca_key,
+    )  # fmt: skip
+
+
+def state_folder(text: str) -> Path:
+    """What `--state-dir` says, or its default."""
+    return Path(text) if text else state.default_path(os.environ)
+
+
+def authority(
+    *,
+    authority: str,
+    run_dir: str,
+    state_dir: str,
+    **more: Any,  # noqa: ANN401 - what only some commands have
+) -> settings.Authority | None:
+    """What these options say; None for no authority. SettingError."""
+    folder = str(state_folder(state_dir))
+    run_dir = run_dir or settings.run_dir(os.environ, root=os.geteuid() == 0, state_dir=folder)
+    made = settings.authority(run_dir=run_dir, state_dir=folder, **more)
+    return made if authority == "on" else None
+
+
+def own_id() -> str:
+    """The container that this program runs in, if it does."""
+    found = {}
+    for name in ("cgroup", "mountinfo"):
+        with suppress(OSError):
+            found[name] = Path("/proc/self", name).read_text()
+    return settings.own_container(found)
+
+
+def _all(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
