@@ -201,7 +201,8 @@ class _Sidecar:
         try_addresses(settings)  # what cannot be bound is told now, not after the wait for a backend
         identity = await self._first_certificate()
         waiting = CancelScope()
-        tasks.start_soon(self._keep_certificate, waiting)  # a backend may be waited for longer than a certificate lives
+        if not settings.acme:  # whose server's checks are answered on the frontend
+            tasks.start_soon(self._keep_certificate, waiting)  # a backend may take longer than a certificate lives
         address, backends = await find_backends(settings, self._report)
         waiting.cancel()
         identity = self._store.current or identity
