@@ -64,6 +64,15 @@ def test_one_that_crashes_says_how(monkeypatch):
         assert not event["reached"]
 
 
+def test_one_that_is_gone_before_it_has_its_order(monkeypatch):
+    def fail(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(Process, "send", fail)
+    with child(monkeypatch, "raise SystemExit('not today')") as process:
+        assert heard(process)["why"] == "the child process failed: not today"
+
+
 def test_one_that_ends_without_a_word(monkeypatch):
     with child(monkeypatch, "") as process:
         assert heard(process)["why"] == "the child process failed: it ended without a word"
