@@ -83,6 +83,7 @@ class _Sidecar:
         self._health = Health()
         self._store = Store(settings.mode, settings.tls_profile, settings.client_auth)
         self._relay = self._choose_relay()
+        self._serving = anyio.Event()
         self._answers: dict[str, str] = {}
         """To an ACME server's checks by HTTP, by token."""
         self._redirect: Redirect | None = None
@@ -154,9 +155,10 @@ class _Sidecar:
         if settings.cert_dir is not None:
             return Folder(settings.cert_dir)
         if settings.acme:
-            from sslterm.certs.acme import Acme
+            from sslterm.certs.acme import Acme, Checks
 
-            return Acme(settings, self._maker, self._report, self._relay.challenge, self._answers, self._health)
+            checks = Checks(self._serving.wait, self._relay.challenge, self._answers)
+            return Acme(settings, self._maker, self._health, self._report, checks)
         if self._link is None or self._reports is None:
             return SelfSigned(self._maker, netns.read_addresses)
         from sslterm.certs.authority import Authority
@@ -208,6 +210,7 @@ class _Sidecar:
         if settings.redirect_addr is not None:
             self._start_redirect(tasks, settings.redirect_addr, frontend.port)
         self._phase = _Phase.SERVING
+        self._serving.set()
         what = "https" if settings.mode is Mode.HTTP else "tls"
         profile = settings.tls_profile
         self._report("INFO", f"Serving {what} on '{frontend}' for {address} ({profile} profile)")
