@@ -39,7 +39,7 @@ cp -R "$stdlib" "$root$stdlib"
 )
 (
   cd "$root$modules"
-  rm -rf ./*-info anyio/_backends/_trio.py anyio/pytest_plugin.py bcrypt chardet colorama
+  rm -rf ./*-info anyio/_backends/_trio.py anyio/pytest_plugin.py bcrypt chardet colorama pytz/pytz
   find . -name '*.pyi' -delete
 )
 

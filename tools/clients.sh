@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the tests drive: curl, openssl, ip, haproxy and nginx, and with the argument `compose` that too. Installed where missing.
+# What the tests drive: curl, openssl, ip, haproxy, nginx and Pebble, and with the argument `compose` that too. Installed where missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/step.sh
@@ -9,7 +9,7 @@ for client in curl openssl; do
   command -v "$client" >/dev/null || packages+=("$client")
 done
 command -v ip >/dev/null || [[ -x /usr/sbin/ip ]] || packages+=(iproute2)
-for server in haproxy nginx; do
+for server in haproxy nginx pebble; do
   command -v "$server" >/dev/null || [[ -x /usr/sbin/$server ]] || packages+=("$server")
 done
 [[ ${1-} != compose ]] || docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || packages+=(docker-compose)

@@ -55,3 +55,11 @@ def test_a_server_that_is_no_sidecar_is_1():
 
     assert result.returncode == 1
     assert "does not answer TLS" in result.stderr
+
+
+@pytest.mark.parametrize("networks", ["0.0.0.0/0,::/0", "127.0.0.1", "10.0.0.0/8"])
+def test_it_sends_a_proxy_header_where_one_is_asked_of_it(port, networks):
+    env = {"SSLTERM_FRONTEND_ADDR": f"127.0.0.1:{port}", "SSLTERM_ACCEPT_PROXY": networks}
+    with sidecar(env=env) as running:
+        assert refused("check", env=env).returncode == 0
+    assert not running.said("PROXY|WARN|ERROR")

@@ -77,6 +77,12 @@ def test_curl_with_its_certificate(ca, tmp_path):
         assert without.returncode != 0
 
 
+def test_the_probe_needs_no_certificate(ca):
+    """It asks whether TLS is answered, and may not read the target's keys."""
+    with serving(ca) as running:
+        assert refused("check", f"--frontend-addr=127.0.0.1:{running.port}").returncode == 0
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_session_ends_with_the_authority_of_its_client(ca, tmp_path, version, workers):

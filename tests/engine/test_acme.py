@@ -8,8 +8,8 @@ import tarfile
 
 import pytest
 from docker.errors import NotFound
-from lab.pebble import pebble
 
+from lab.pebble import pebble
 from lab.trust import PORT, leaf, scene
 from lab.waiting import wait_until
 

@@ -114,8 +114,8 @@ def shake_hands(folder, chain, roots, name, key=KEY):
 class World:
     """An engine in memory with sidecars, an authority, and a time that only tests move."""
 
-    def __init__(self, path, **more):
-        self.clock = Clock()
+    def __init__(self, path, clock=None, **more):
+        self.clock = clock or Clock()
         self.engine = MemoryEngine()
         self.folder = StateFolder(path / "state")
         self.root = OwnRoot(self.folder, now=self.clock)

@@ -77,8 +77,8 @@ class Scene:
 
     def begin(self, *options):
         """Start the injector, for the first time or again."""
-        self.injector = Injector(self.lab.scope, *options, env=self.home.env).is_ready()
-        return self.injector
+        self.injector = Injector(self.lab.scope, *options, env=self.home.env)
+        return self.injector.is_ready()
 
     def target(self, name="www", program=None, **labels):
         """A labelled target, with a sidecar whose certificate is the authority's."""

@@ -16,7 +16,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from sslterm.settings import AUTO, AUTO_PORTS, CHECK_ALPN, Endpoint, SettingError, Settings
+from sslterm.protocol.proxy import LOCAL
+from sslterm.settings import AUTO, AUTO_PORTS, CHECK_ALPN, Endpoint, Networks, SettingError, Settings, among
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,16 +31,16 @@ _LOOPBACK: Final = {"": ("127.0.0.1", "::1"), "0.0.0.0": ("127.0.0.1",), "::": (
 def main(flags: Mapping[str, str]) -> int:
     """Probe the frontend that `flags` and the environment name; the exit code, with one line on stderr if not 0."""
     try:
-        frontend = Settings.resolve(flags, os.environ).frontend_addr
+        settings = Settings.resolve(flags, os.environ)
     except SettingError as error:
         return _fail(str(error), 2)
     deadline = time.monotonic() + _TIMEOUT
     failures = []
-    left = targets(frontend)
+    left = targets(settings.frontend_addr)
     while left:
         host, port = left.pop(0)
         share = (deadline - time.monotonic()) / (len(left) + 1)  # one that hangs must not starve the others
-        reason = probe(host, port, share)
+        reason = probe(host, port, share, settings.accept_proxy)
         if reason is None:
             return 0
         failures.append(f"{host} port {port}: {reason}")
@@ -53,19 +54,23 @@ def targets(frontend: Endpoint) -> list[tuple[str, int]]:
     return [(host, frontend.port) for host in _LOOPBACK.get(frontend.host, (frontend.host,))]
 
 
-def probe(host: str, port: int, timeout: float) -> str | None:
-    """Shake hands once, within about `timeout` seconds; None if a sidecar answered, else why not."""
+def probe(host: str, port: int, timeout: float, proxies: Networks = ()) -> str | None:
+    """
+    Shake hands once, within about `timeout` seconds; None if a sidecar answered, else why not.
+
+    From an address among `proxies` a PROXY header has to come first: one by which a proxy speaks for itself.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols([CHECK_ALPN])
     try:
-        with (
-            socket.create_connection((host, port), timeout=timeout) as raw,
-            context.wrap_socket(raw) as tls,
-        ):
-            chosen = tls.selected_alpn_protocol()
-            _wait_for_close(tls)
+        with socket.create_connection((host, port), timeout=timeout) as raw:
+            if among(raw.getsockname()[0], proxies):
+                raw.sendall(LOCAL)
+            with context.wrap_socket(raw) as tls:
+                chosen = tls.selected_alpn_protocol()
+                _wait_for_close(tls)
     except TimeoutError:
         return "no answer in time"
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError):  # the second up to Python 3.11.2

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _SPARE_DESCRIPTORS: Final = 64
 """Besides two for each connection: the process itself holds about 20."""
+_REDIRECT_DESCRIPTORS: Final = 66
+"""And for the redirect's listener and its connections, where there is one."""
 
 _CONNECTION_MEMORY: Final = 200 * 1024
 """Bytes that one connection can hold, both of whose ends are slow."""
@@ -68,14 +70,22 @@ def open_frontend(settings: Settings) -> tuple[socket.socket, Address]:
     raise _refused("frontend-addr=auto", refusals)
 
 
-def try_frontend(settings: Settings) -> None:
-    """Raise `Unable` for a frontend address that could not be bound at this moment."""
-    wanted = settings.frontend_addr
-    if isinstance(wanted, Address):
-        try:
-            bind(wanted, shared=settings.hand_over, listening=False).close()
-        except OSError as error:
-            raise _refused(f"frontend-addr={wanted}", [(wanted, error)]) from None
+def open_redirect(settings: Settings, wanted: Address) -> socket.socket:
+    """The listening socket for plain HTTP. Raises `Unable`."""
+    try:
+        return _listen(wanted, settings)
+    except OSError as error:
+        raise _refused(f"redirect-addr={wanted}", [(wanted, error)]) from None
+
+
+def try_addresses(settings: Settings) -> None:
+    """Raise `Unable` for an address of our own that could not be bound at this moment."""
+    for name, wanted in (("frontend-addr", settings.frontend_addr), ("redirect-addr", settings.redirect_addr)):
+        if isinstance(wanted, Address):
+            try:
+                bind(wanted, shared=settings.hand_over, listening=False).close()
+            except OSError as error:
+                raise _refused(f"{name}={wanted}", [(wanted, error)]) from None
 
 
 def _listen(address: Address, settings: Settings) -> socket.socket:
@@ -171,14 +181,15 @@ def fit_connections(settings: Settings, report: Callable[[str, str], None]) -> S
             f"memory limit of {memory // 1024**2} MiB allows",
         )
         settings = replace(settings, max_connections=possible)
-    needed = 2 * settings.max_connections + _SPARE_DESCRIPTORS
+    reserve = _SPARE_DESCRIPTORS + (_REDIRECT_DESCRIPTORS if settings.redirect_addr else 0)
+    needed = 2 * settings.max_connections + reserve
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return settings
-    possible = max((soft - _SPARE_DESCRIPTORS) // 2, 1)
+    possible = max((soft - reserve) // 2, 1)
     report(
         "WARNING",
         f"max-connections={settings.max_connections}: lowered to {possible}, as many as {soft} file descriptors allow",

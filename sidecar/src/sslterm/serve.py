@@ -26,7 +26,7 @@ def main(flags: Mapping[str, str]) -> int:
         sys.stderr.write(f"sslterm: {' '.join(str(error).split())}\n")
         return 2
     # The child that makes a certificate needs about 0.1 s, and so do the imports below: they run side by side.
-    with Maker.ahead(wanted=settings.cert is None and settings.cert_dir is None) as maker:
+    with Maker.ahead(wanted=not (settings.cert or settings.cert_dir or settings.acme)) as maker:
         from sslterm import sidecar
         from sslterm.log import Log
 

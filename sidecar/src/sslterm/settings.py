@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -207,6 +207,11 @@ def _workers(text: str) -> int:
 
 def _networks(text: str) -> Networks:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def among(address: str, networks: Networks) -> bool:
+    """Whether an IP address, which may have a zone (`fe80::1%eth0`), is in one of `networks`."""
+    return bool(networks) and any(ip_address(address.partition("%")[0]) in each for each in networks)
 
 
 _DNS_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
@@ -491,6 +496,8 @@ class Settings:
             if front.host == back.host or (front.host in anywhere and back.host in ("127.0.0.1", "::1", "localhost")):
                 raise SettingError("backend-addr", str(back), f"another port than frontend-addr={front}")
 
+        if self.redirect_addr and isinstance(front, Address) and front.port == self.redirect_addr.port:
+            raise SettingError("redirect-addr", str(self.redirect_addr), f"another port than frontend-addr={front}")
         self._check_certificate()
         self._check_clients()
 

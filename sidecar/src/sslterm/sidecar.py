@@ -19,8 +19,7 @@ from anyio import CancelScope
 
 from sslterm import netns
 from sslterm.access_log import AccessLog
-from sslterm.admin import Admin
-from sslterm.certs import tickets
+from sslterm.certs import challenge, tickets
 from sslterm.certs.bundle import Rejected, Source
 from sslterm.certs.files import AuthoritiesFile, FilePair
 from sslterm.certs.folder import Folder
@@ -28,24 +27,29 @@ from sslterm.certs.health import Health
 from sslterm.certs.joined import Joined
 from sslterm.certs.selfsigned import SelfSigned
 from sslterm.certs.store import Identity, Store
-from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend, try_frontend
+from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend, open_redirect, try_addresses
 from sslterm.relay.loop import Relay
 from sslterm.relay.policy import Policy
 from sslterm.relay.tally import Tally
 from sslterm.settings import ClientAuth, Mode, Settings
-from sslterm.status import Status
 from sslterm.waiting import first_of
 
 if TYPE_CHECKING:
     import socket
+    import ssl
+    from collections.abc import Sequence
 
     from anyio.abc import TaskGroup
 
+    from sslterm.admin import Admin
     from sslterm.certs.bundle import Authorities
     from sslterm.certs.link import Link
     from sslterm.certs.maker import Maker
     from sslterm.certs.reports import Reports
+    from sslterm.redirect import Redirect
     from sslterm.relay.policy import Backend
+    from sslterm.settings import Address
+    from sslterm.status import Status
     from sslterm.workers import Pool
 
 Report = Callable[[str, str], None]
@@ -79,7 +83,9 @@ class _Sidecar:
         self._health = Health()
         self._store = Store(settings.mode, settings.tls_profile, settings.client_auth)
         self._relay = self._choose_relay()
-        self._status = Status(settings, self._store, self._health, self._relay, lambda: str(self._phase))
+        self._answers: dict[str, str] = {}
+        """To an ACME server's checks by HTTP, by token."""
+        self._redirect: Redirect | None = None
         self._link = self._make_link()
         self._reports = self._make_reports()
         self._source = self._choose_source()
@@ -116,6 +122,11 @@ class _Sidecar:
 
         return Pool(self._settings, self._report)
 
+    def _make_status(self) -> Status:
+        from sslterm.status import Status
+
+        return Status(self._settings, self._store, self._health, self._relay, lambda: str(self._phase))
+
     def _make_link(self) -> Link | None:
         """The way to byfahrer's authority; here, because a sidecar without one is to hold no code for it."""
         settings = self._settings
@@ -130,7 +141,7 @@ class _Sidecar:
             return None
         from sslterm.certs.reports import Reports
 
-        return Reports(self._link, self._status.for_authority, self._report)
+        return Reports(self._link, self._make_status().for_authority, self._report)
 
     def _choose_source(self) -> Source:
         authorities = self._choose_authorities()
@@ -144,6 +155,10 @@ class _Sidecar:
             return FilePair(settings.cert, settings.key)
         if settings.cert_dir is not None:
             return Folder(settings.cert_dir)
+        if settings.acme:
+            from sslterm.certs.acme import Acme
+
+            return Acme(settings, self._maker, self._report, self._relay.challenge, self._answers)
         if self._link is None or self._reports is None:
             return SelfSigned(self._maker, netns.read_addresses)
         from sslterm.certs.authority import Authority
@@ -171,18 +186,21 @@ class _Sidecar:
         address = self._settings.admin_addr
         if address is None:
             return
+        from sslterm.admin import Admin
+
         try:
-            self._admin = Admin(address, self._status.pages(), take_over=self._settings.hand_over)
+            self._admin = Admin(address, self._make_status().pages(), take_over=self._settings.hand_over)
         except OSError as error:
             raise Unable(f"admin-addr={address}: {error.strerror}", 1) from None
         tasks.start_soon(self._admin.serve)
 
     async def _start(self, tasks: TaskGroup) -> None:
         settings = self._settings
-        try_frontend(settings)  # what cannot be bound is told now, not after the wait for a backend
+        try_addresses(settings)  # what cannot be bound is told now, not after the wait for a backend
         identity = await self._first_certificate()
         waiting = CancelScope()
-        tasks.start_soon(self._keep_certificate, waiting)  # a backend may be waited for longer than a certificate lives
+        if not settings.acme:  # whose server's checks are answered on the frontend
+            tasks.start_soon(self._keep_certificate, waiting)  # a backend may take longer than a certificate lives
         address, backends = await find_backends(settings, self._report)
         waiting.cancel()
         identity = self._store.current or identity
@@ -191,14 +209,25 @@ class _Sidecar:
         await self._relay.start(identity)
         listener, frontend = open_frontend(settings)
         await self._relay.serve(listener, backends)
+        if settings.redirect_addr is not None:
+            self._start_redirect(tasks, settings.redirect_addr, frontend.port)
         self._phase = _Phase.SERVING
         what = "https" if settings.mode is Mode.HTTP else "tls"
         profile = settings.tls_profile
         self._report("INFO", f"Serving {what} on '{frontend}' for {address} ({profile} profile)")
 
+    def _start_redirect(self, tasks: TaskGroup, address: Address, port: int) -> None:
+        from sslterm.redirect import Redirect
+
+        self._redirect = Redirect(open_redirect(self._settings, address), port, self._answers)
+        tasks.start_soon(self._redirect.serve)
+        self._report("INFO", f"Redirecting http on '{address}' to https on port {port}")
+
     async def _first_certificate(self) -> Identity:
         settings = self._settings
-        if settings.cert is not None:
+        if settings.acme:
+            self._report("INFO", f"Certificates from the ACME server {settings.acme_directory}")
+        elif settings.cert is not None:
             self._report("INFO", f"Load cert '{settings.cert}' and key '{settings.key}'")
         elif settings.cert_dir is not None:
             self._report("INFO", f"Load pairs from '{settings.cert_dir}'")
@@ -222,6 +251,8 @@ class _Sidecar:
         settings = self._settings
         if settings.client_ca is not None and line.startswith(f"{settings.client_ca}:"):
             return "client-ca"
+        if settings.acme:
+            return "acme"
         return "cert" if settings.cert else "cert-dir" if settings.cert_dir else ""
 
     def _tell(self, what: str, identity: Identity) -> None:
@@ -243,6 +274,8 @@ class _Sidecar:
                 limit = self._settings.drain_timeout
                 self._report("INFO", f"{number.name}: finishing what is under way, for up to {limit:g} s")
                 self._relay.drain(limit)
+                if self._redirect is not None:
+                    self._redirect.leave()
             else:
                 self._report("WARNING", f"{number.name} again: stopping at once")
                 self._relay.stop()
@@ -303,6 +336,7 @@ class _OwnRelay:
         self._report = report
         self._relay = Relay()
         self._access_log: AccessLog | None = None
+        self._challenge: ssl.SSLContext | None = None
         self.tally = Tally()
 
     @property
@@ -316,6 +350,10 @@ class _OwnRelay:
     async def renew(self, identity: Identity) -> None:
         """Nothing, as above."""
 
+    async def challenge(self, proofs: Sequence[challenge.Proof]) -> None:
+        """Answer an ACME server's checks with `proofs`, or none any more."""
+        self._challenge = challenge.build(proofs)
+
     async def serve(self, listener: socket.socket, backends: tuple[Backend, ...]) -> None:
         """Accept at `listener`."""
         if self._settings.access_log:
@@ -323,6 +361,7 @@ class _OwnRelay:
         policy = Policy(
             settings=self._settings,
             context=self._store.context,
+            challenge=lambda: self._challenge,
             own_uri=self._store.own_uri,
             backends=backends,
             access_log=self._access_log,

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from sslterm.settings import Settings
 
 _PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
-_MOST_NAMES: Final = 100
-"""Names of a certificate that are told: a report has a limit of 16 KiB."""
-_LONGEST_NAME: Final = 100
-_LONGEST_REASON: Final = 500
+_MOST_NAMES: Final = 8 * 1024
+"""Characters of a certificate's names that the authority is told: it reads 16 KiB of a report."""
+_LONGEST_REASON: Final = 300
 
 
 class Counts(Protocol):
@@ -65,9 +64,10 @@ class Status:
         certificate = self._certificate()
         return {
             "source": self._source,
-            **{name: certificate[name] for name in ("serial", "sha256", "not_after", "names")},
+            **{name: certificate[name] for name in ("serial", "sha256", "not_after")},
+            "names": _beginning(certificate["names"]),
             "failing": self._health.failing[:_LONGEST_REASON],
-            "denied": _denied(tally),
+            "denied": tally.denied(),
             "connections": tally.total(OPEN),
             "requests": tally.total(REQUESTS),
         }
@@ -82,7 +82,7 @@ class Status:
             "sha256": current.bundle.fingerprint,
             "not_before": _time(facts.not_before),
             "not_after": _time(facts.not_after),
-            "names": [name[:_LONGEST_NAME] for name in facts.names[:_MOST_NAMES]],
+            "names": list(facts.names),
         }
 
     def _fault(self) -> str:
@@ -111,7 +111,7 @@ class Status:
             "connections": {"open": tally.total(OPEN), "accepted": tally.total(ACCEPTED)},
             "requests": tally.total(REQUESTS),
             "handshakes_failed": tally.total(REFUSED),
-            "denied": _denied(tally),
+            "denied": tally.denied(),
         }
         return Page(200, "application/json", json.dumps(told, indent=2) + "\n")
 
@@ -128,9 +128,12 @@ class Status:
             lines.extend(f"sslterm_{name}{labels} {value}" for labels, value in samples)
 
         if current is not None:
-            end = round(current.facts.not_after.timestamp())
+            end = round(min(each.not_after for each in current.every).timestamp())
             tell(
-                "certificate_not_after_timestamp_seconds", "gauge", "When the certificate in force expires.", ("", end)
+                "certificate_not_after_timestamp_seconds",
+                "gauge",
+                "When the first certificate in force expires.",
+                ("", end),
             )
         failing = int(bool(health.failing))
         tell("certificate_renewal_failing", "gauge", "1 while the certificate cannot be renewed.", ("", failing))
@@ -140,14 +143,18 @@ class Status:
         about = "Finished requests; in tcp mode, finished connections."
         tell("requests_total", "counter", about, ("", tally.total(REQUESTS)))
         tell("handshakes_failed_total", "counter", "TLS handshakes that failed.", ("", tally.total(REFUSED)))
-        denied = [(f'{{reason="{reason}"}}', count) for reason, count in _denied(tally).items()]
+        denied = [(f'{{reason="{reason}"}}', count) for reason, count in tally.denied().items()]
         tell("denied_total", "counter", "Clients that were turned away, by reason.", *denied)
         return Page(200, _PROMETHEUS, "\n".join(lines) + "\n")
 
 
-def _denied(tally: Tally) -> dict[str, int]:
-    counted = getattr(tally, "denied", None)
-    return counted() if counted is not None else {}
+def _beginning(names: list[str]) -> list[str]:
+    """As many of them as there is room for, each whole."""
+    room = _MOST_NAMES - sum(map(len, names))
+    while room < 0:
+        *names, last = names
+        room += len(last)
+    return names
 
 
 def _time(moment: datetime) -> str:

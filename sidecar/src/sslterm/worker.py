@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sslterm.access_log import AccessLog
 from sslterm.arguments import as_flags
-from sslterm.certs import tickets
+from sslterm.certs import challenge, tickets
 from sslterm.certs.bundle import Bundle, Credentials, Rejected
 from sslterm.certs.names import Contexts
 from sslterm.relay.loop import Relay
@@ -54,6 +54,7 @@ class _Worker:
         self._tally = Tally(memoryview(mmap.mmap(memory, 0)), row)
         self._contexts = Contexts(settings.mode, settings.tls_profile, settings.client_auth)
         self._context: ssl.SSLContext | None = None
+        self._challenge: ssl.SSLContext | None = None
         self._own_uri = ""
         self._received = b""
         self._descriptors: list[int] = []
@@ -117,11 +118,17 @@ class _Worker:
             self._context, self._own_uri = context, own_uri
         self._tell({"took": number})
 
+    def _do_challenge(self, number: int, proofs: list[list[str]]) -> None:
+        """Answer an ACME server's checks with these from now on, or none any more."""
+        self._challenge = challenge.build([challenge.Proof(*each) for each in proofs])
+        self._tell({"took": number})
+
     def _do_serve(self, backends: list[tuple[int, list[Any]]]) -> None:
         """Accept at the listener that came with this order."""
         policy = Policy(
             settings=self._settings,
             context=self._current_context,
+            challenge=lambda: self._challenge,
             own_uri=lambda: self._own_uri,
             backends=tuple(Backend(family, tuple(address)) for family, address in backends),
             access_log=self._access_log,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from sslterm.certs.challenge import Proof
     from sslterm.certs.store import Identity
     from sslterm.relay.policy import Backend
     from sslterm.settings import Settings
@@ -63,6 +64,8 @@ class Pool:
         self._number = 0
         self._take: dict[str, Any] = {}
         self._serve: dict[str, Any] = {}
+        self._challenge: dict[str, Any] = {}
+        """The order to answer an ACME server's checks, while there are some."""
         self._listener: socket.socket | None = None
         self._workers: list[_Worker] = []
         self._said: dict[str, float] = {}
@@ -105,16 +108,28 @@ class Pool:
     async def renew(self, identity: Identity) -> None:
         """Put `identity` into force, with new keys for tickets; returns when every worker has it."""
         self._next(identity)
+        await self._agree(self._take, "certificate")
+
+    async def challenge(self, proofs: Sequence[Proof]) -> None:
+        """Answer an ACME server's checks with `proofs`, or none any more; returns when every worker does."""
+        self._number += 1
+        order = {"do": "challenge", "number": self._number, "proofs": proofs}
+        self._challenge = order if proofs else {}
+        await self._agree(order, "answer to an ACME challenge")
+
+    async def _agree(self, order: dict[str, Any], what: str) -> None:
+        """Give all workers an order that they acknowledge by its number, and wait until they have."""
+        number = order["number"]
         workers = list(self._workers)
-        waits = [worker.expect(self._number) for worker in workers]
-        self._tell_all(self._take)
+        waits = [worker.expect(number) for worker in workers]
+        self._tell_all(order)
         with anyio.move_on_after(_PATIENCE):
             for each in waits:
                 await each.wait()
             return
         for worker in workers:
-            if worker.took < self._number:  # stuck: it is replaced, and the next one begins with this certificate
-                self._report("ERROR", f"worker {worker.row + 1} did not take the certificate within {_PATIENCE:g} s")
+            if worker.took < number:  # stuck: it is replaced, and the next one begins with this certificate
+                self._report("ERROR", f"worker {worker.row + 1} did not take the {what} within {_PATIENCE:g} s")
                 worker.kill()
 
     def drain(self, timeout: float) -> None:
@@ -203,6 +218,8 @@ class Pool:
                 self._report("ERROR", f"cannot start a process: {error.strerror}")
                 continue
             await worker.send(self._take)
+            if self._challenge:
+                await worker.send(self._challenge)
             await worker.send(self._serve, self._listener.fileno())
 
     async def _hear(self, worker: _Worker, news: dict[str, Any]) -> None:

@@ -135,3 +135,20 @@ def test_a_reader_that_never_reads_does_not_keep_the_process(pipe):
     log.close(timeout=0.01)
 
     assert log._output._writer.daemon
+
+
+@pytest.mark.parametrize("method", ["GET", ""])
+def test_who_the_client_proved_to_be(pipe, method):
+    for form in LogFormat:
+        log = AccessLog(os.dup(pipe[1]), form)
+        log.add(record(method=method), "192.0.2.1:99 spiffe://td/web")
+        log.add(record(method=method), "192.0.2.1:99")
+        log.close()
+    lines = os.read(pipe[0], 65536).decode().splitlines()
+
+    assert " | 192.0.2.1:99 spiffe://td/web | " in lines[0]
+    assert " | 192.0.2.1:99 | " in lines[1]
+    known, unknown = (json.loads(line) for line in lines[2:])
+    assert (known["client"], known["client_id"]) == ("192.0.2.1:99", "spiffe://td/web")
+    assert unknown["client"] == "192.0.2.1:99"
+    assert "client_id" not in unknown

@@ -2,18 +2,18 @@
 The authority's unix socket: connections and their limits, the paths, and what people hear of those who are refused.
 
 Whoever can open the socket can send anything. A connection carries one request, which must be whole within seconds;
-where there are too many, the oldest makes room. What happens to one of them ends nothing but itself.
+where there are too many, the oldest that is not makes room. What happens to one of them ends nothing but itself.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import anyio
-from anyio.abc import TaskGroup
 from loguru import logger
 
 from byfahrer.authority.http import MOST_HEAD, Answer, BadRequest, Exchange, Request
@@ -26,7 +26,9 @@ SOCKET: Final = "authority.sock"
 RUN_DIR: Final = Path("/run/byfahrer")
 
 MOST_CONNECTIONS: Final = 64
-"""At a time. One takes milliseconds; a thousand sidecars with a word each ten seconds need two or three."""
+"""At a time; others wait in the kernel's queue. A thousand sidecars need two or three, or all as they start."""
+PATIENCE: Final = 1.0
+"""Seconds that a request may take to come where others wait."""
 WHOLE: Final = 10.0
 """Seconds for a request, its answer, and the engine's two in between."""
 MOST_LINGERING: Final = 1024**2
@@ -44,14 +46,17 @@ class Server:
     def __init__(self, authority: Authority, listener: socket.socket) -> None:
         self._authority = authority
         self._listener = listener
-        self._open: dict[int, anyio.CancelScope] = {}
-        """The oldest first."""
+        self._open = 0
+        self._asking: dict[anyio.CancelScope, float] = {}
+        """Those whose request is not whole yet, and since when; the oldest first."""
+        self._closed = anyio.Event()
         self._told = Seldom(TELL_EVERY)
 
     async def serve(self) -> None:
         """Until cancelled."""
         async with anyio.create_task_group() as tasks:
             while True:
+                await self._room()
                 await anyio.wait_readable(self._listener)
                 try:
                     connection, _ = self._listener.accept()
@@ -62,33 +67,44 @@ class Server:
                         logger.warning("The authority's socket: {}; sidecars wait", error.strerror)
                     await anyio.sleep(PAUSE)
                     continue
-                self._begin(tasks, connection)
+                self._open += 1
+                tasks.start_soon(self._hold, connection)
 
-    def _begin(self, tasks: TaskGroup, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        while len(self._open) >= MOST_CONNECTIONS:
-            oldest = next(iter(self._open))
-            self._open.pop(oldest).cancel()
-        scope = anyio.CancelScope()
-        self._open[id(scope)] = scope
-        tasks.start_soon(self._hold, connection, scope)
+    async def _room(self) -> None:
+        """Have room for one connection more. Whoever has asked is not sent away for somebody who only might."""
+        while self._open >= MOST_CONNECTIONS:
+            scope, since = next(iter(self._asking.items()), (None, math.inf))
+            wait = since + PATIENCE - anyio.current_time()
+            if scope is not None and wait <= 0:
+                self._asking.pop(scope)
+                scope.cancel()
+            self._closed = anyio.Event()
+            with anyio.move_on_after(wait if wait > 0 else math.inf):
+                await self._closed.wait()
 
-    async def _hold(self, connection: socket.socket, scope: anyio.CancelScope) -> None:
+    async def _hold(self, connection: socket.socket) -> None:
         """One connection, from first to last."""
+        connection.setblocking(False)
+        scope = anyio.CancelScope()
+        self._asking[scope] = anyio.current_time()
         try:
-            with connection, scope, suppress(OSError), anyio.move_on_after(WHOLE):
-                await self._converse(connection)
+            with connection, scope, suppress(ConnectionError), anyio.move_on_after(WHOLE):
+                await self._converse(connection, scope)
         except Exception as error:  # noqa: BLE001 - a bug in one answer leaves the others their certificates
-            logger.opt(exception=error).error("A bug of byfahrer's authority; others are served on")
+            if self._told.again("bug") is not None:
+                logger.opt(exception=error).error("A bug of byfahrer's authority; others are served on")
         finally:
-            self._open.pop(id(scope), None)
+            self._asking.pop(scope, None)
+            self._open -= 1
+            self._closed.set()
 
-    async def _converse(self, connection: socket.socket) -> None:
+    async def _converse(self, connection: socket.socket, scope: anyio.CancelScope) -> None:
         exchange = Exchange()
         try:
             request = await self._receive(connection, exchange)
             if request is None:
                 return
+            self._asking.pop(scope, None)
             answer = await self.answer(request)
         except BadRequest as error:
             self._tell("", error.status, str(error))
@@ -170,7 +186,10 @@ async def _read(connection: socket.socket) -> bytes:
 
 async def _linger(connection: socket.socket) -> None:
     """Take what the client still sends: closed with unread bytes, a unix socket resets, and the answer may be lost."""
-    connection.shutdown(socket.SHUT_WR)
+    try:
+        connection.shutdown(socket.SHUT_WR)
+    except OSError:  # it is gone
+        return
     left = MOST_LINGERING
     while left > 0 and (data := await _read(connection)):
         left -= len(data)

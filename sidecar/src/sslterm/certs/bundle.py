@@ -93,13 +93,14 @@ class Authorities(Protocol):
         """Return when `obtain` is worth calling again."""
 
 
-def check_authorities(pem: bytes, source: str) -> None:
-    """Raise `Rejected` if `pem` is no bundle of authorities, as far as that shows without OpenSSL."""
+def authorities_in(pem: bytes, source: str) -> list[bytes]:
+    """The certificates in a bundle of authorities, as DER; `Rejected` if it is none, as far as that shows here."""
     if not pem.strip():
         raise Rejected(f"{source}: empty, so that no client's certificate could be believed")
     labels = _labels(pem, source)
     if not any(label.endswith("CERTIFICATE") for label in labels):
         raise Rejected(f"{source}: holds no certificate of an authority, only {_listed(labels)}")
+    return [_decoded(body, source) for label, body in _blocks(pem) if label.endswith("CERTIFICATE")]
 
 
 def _blocks(pem: bytes) -> list[tuple[str, bytes]]:

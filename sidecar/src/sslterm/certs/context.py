@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, Final, NoReturn
 
-from sslterm.certs.bundle import Bundle, Rejected, check_authorities
+from sslterm.certs.bundle import Bundle, Rejected, authorities_in
 from sslterm.certs.profiles import PROFILES
 from sslterm.settings import CHECK_ALPN, ClientAuth, Mode, TlsProfile
 
@@ -93,9 +93,10 @@ def ask_clients(context: ssl.SSLContext, wanted: ClientAuth, authorities: bytes,
     """Have `context` ask clients for a certificate, as `wanted`; `Rejected` if `authorities` are none."""
     if wanted is ClientAuth.NONE:
         return
-    check_authorities(authorities, source)
+    # Written anew: bundles have comments in all sorts of alphabets, and Python takes ASCII only.
+    ascii_only = "".join(map(ssl.DER_cert_to_PEM_cert, authorities_in(authorities, source)))
     try:
-        context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
+        context.load_verify_locations(cadata=ascii_only)
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", None) or "the TLS library cannot read it"
         raise Rejected(f"{source}: {reason}") from None

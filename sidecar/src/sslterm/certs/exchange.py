@@ -45,10 +45,10 @@ class Answer:
     """Seconds for which the other side asks to be left alone; 0 if it does not. (It may be a date, too: that is 0.)"""
 
 
-async def exchange(path: Path, request: bytes, timeout: float) -> Answer:  # noqa: ASYNC109 - of the whole exchange
-    """Send `request` to the socket at `path`; its answer. Raises `Rejected`, after `timeout` seconds at the latest."""
+async def exchange(path: Path, request: bytes, patience: float) -> Answer:
+    """Send `request` to the socket at `path`; its answer. Raises `Rejected`, after `patience` seconds at the latest."""
     try:
-        with anyio.fail_after(timeout), socket.socket(socket.AF_UNIX) as connection:
+        with anyio.fail_after(patience), socket.socket(socket.AF_UNIX) as connection:
             connection.setblocking(False)
             connection.connect(os.fspath(path))
             # It may have answered, and gone, before it took everything: the answer says why.
@@ -56,7 +56,7 @@ async def exchange(path: Path, request: bytes, timeout: float) -> Answer:  # noq
                 await send(connection, request)
             return await _answer(connection)
     except TimeoutError:
-        raise Rejected(f"no answer within {timeout:.3g} s") from None
+        raise Rejected(f"no answer within {patience:.3g} s") from None
     except OSError as error:
         raise Rejected(_reason(error)) from None
 

@@ -67,10 +67,10 @@ class Link:
         self._path = path
         self._token = token
 
-    async def certificate(self, request: str, timeout: float = PATIENCE) -> Issued:  # noqa: ASYNC109 - see `exchange`
+    async def certificate(self, request: str, patience: float = PATIENCE) -> Issued:
         """A certificate for the key that signed `request`, which is PEM."""
         body = request.encode()
-        answer = await self._ask("POST", "/v1/certificate", body, "application/x-pem-file", timeout)
+        answer = await self._ask("POST", "/v1/certificate", body, "application/x-pem-file", patience)
         chain, authorities = self._pem(answer, "chain"), self._pem(answer, "authorities")
         lifetime = self._number(answer, "lifetime", _YEARS)
         return Issued(chain, authorities, lifetime, self._number(answer, "renew_in", lifetime))
@@ -93,7 +93,7 @@ class Link:
         target: str,
         body: bytes = b"",
         kind: str = "",
-        timeout: float = PATIENCE,  # noqa: ASYNC109 - see `exchange`
+        patience: float = PATIENCE,
     ) -> dict[str, Any]:
         token = _read_token(self._token)
         fields = [b"Host: authority", b"Connection: close", b"Authorization: Bearer " + token]
@@ -101,7 +101,7 @@ class Link:
             fields += [b"Content-Type: " + kind.encode(), b"Content-Length: %d" % len(body)]
         head = b"\r\n".join((f"{method} {target} HTTP/1.1".encode(), *fields, b"", b""))
         try:
-            answer = await exchange(self._path, head + body, timeout)
+            answer = await exchange(self._path, head + body, patience)
         except Rejected as error:
             raise self._odd(str(error)) from None
         if answer.status != 200:
@@ -122,10 +122,10 @@ class Link:
 
     def _refusal(self, answer: Answer, token: bytes) -> Refused:
         try:
-            reason = str(self._object(answer.body)["error"])
-        except (KeyError, Refused):
-            reason = ""
-        words = " ".join(reason.replace(token.decode(), "…").split())[:_MOST_WORDS]
+            reason = self._object(answer.body).get("error")
+        except Refused:
+            reason = None
+        words = " ".join((reason if isinstance(reason, str) else "").replace(token.decode(), "…").split())[:_MOST_WORDS]
         return Refused(
             f"authority {self._path}: refused with {answer.status}: {words or 'no reason'}", answer.retry_after
         )

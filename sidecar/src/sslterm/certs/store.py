@@ -102,8 +102,9 @@ class Store:
         A pair that cannot be served stays as it was before, and is left out if it is new; `refused` says so. Raises
         `Rejected`, and changes nothing, where that leaves nothing to change, or no pair at all.
 
-        One that is expired or not valid yet is accepted only where none better is in force: a service that answers
-        with an expired certificate can still be reached by those who look past it, one that exits cannot.
+        One that is expired or not valid yet is accepted only where none better is in force, and none is the default: a
+        service that answers with an expired certificate can still be reached by those who look past it, one that exits
+        cannot.
         """
         current = self._current
         known = dict(zip(current.credentials.pairs, current.every, strict=True)) if current is not None else {}
@@ -113,7 +114,7 @@ class Store:
             before = self._before(bundle, credentials)
             try:
                 facts = known.get(bundle) or self._prove(bundle)
-                self._compare(bundle, facts, known.get(before) if before is not None else None)
+                self._refuse_late(bundle, facts, known.get(before) if before is not None else None, first=not proved)
                 proved[bundle] = facts
             except Rejected as error:
                 faults.append(str(error))
@@ -160,10 +161,10 @@ class Store:
         bundle.check()
         return context.prove(context.build(bundle, self._mode, self._profile), bundle)
 
-    def _compare(self, bundle: Bundle, facts: Facts, before: Facts | None) -> None:
-        """Raise `Rejected` if clients would accept the one before, but not this one."""
+    def _refuse_late(self, bundle: Bundle, facts: Facts, before: Facts | None, *, first: bool) -> None:
+        """Raise `Rejected` for what clients would not accept now, unless there is nothing better."""
         fault = facts.fault(self._clock())
-        if fault and before is not None and not before.fault(self._clock()):
+        if fault and (not first if before is None else not before.fault(self._clock())):
             raise Rejected(f"{bundle.source}: {fault}")
 
     def _believed(self, credentials: Credentials, faults: list[str]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
+LOCAL: Final = SIGNATURE + b"\x20\x00\x00\x00"
+"""A header by which a proxy speaks for itself."""
 _FIRST: Final = b"PROXY "
 _LONGEST_LINE: Final = 107
 """Bytes of a header of version 1 with its CR LF (section 2.1)."""

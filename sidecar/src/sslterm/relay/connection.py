@@ -17,7 +17,6 @@ import select
 import socket
 import traceback
 from contextlib import suppress
-from ipaddress import ip_address
 from math import inf
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
@@ -32,7 +31,7 @@ from sslterm.protocol.tls import CertificateError, PlainHttpError, TlsError, Tls
 from sslterm.relay.gate import ANYBODY, reason
 from sslterm.relay.tally import REFUSED, REQUESTS
 from sslterm.relay.upstream import RESET, Upstream
-from sslterm.settings import CHECK_ALPN, Mode, Networks, SendProxy
+from sslterm.settings import CHECK_ALPN, Mode, SendProxy, among
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,10 +84,6 @@ _FROM_BEGINNING: Final = frozenset({
 """Limits that run from the beginning, whatever trickles in; the others start anew when content has moved."""
 
 
-def _among(peer: str, networks: Networks) -> bool:
-    return bool(networks) and any(ip_address(peer.partition("%")[0]) in each for each in networks)
-
-
 class Connection:
     """A client, from accept to close."""
 
@@ -135,7 +130,7 @@ class Connection:
         """What takes the client's first bytes: TLS, unless something asks for a look at them before."""
         policy = self._policy
         settings = policy.settings
-        headed = _among(self._peer, settings.accept_proxy)
+        headed = among(self._peer, settings.accept_proxy)
         hello = settings.send_proxy is not SendProxy.OFF or policy.challenge() is not None
         if not (headed or hello):
             return self._on_client
@@ -318,7 +313,7 @@ class Connection:
         if settings.mode is Mode.HTTP:
             self._flow = HttpFlow(
                 peer=self._peer.encode(),
-                trusted=_among(self._peer, settings.trusted_proxies),
+                trusted=among(self._peer, settings.trusted_proxies),
                 max_head_size=settings.max_head_size,
                 identity=b"" if peer is None else header_fields(peer, self._policy.own_uri()),
                 denied=verdict.why,

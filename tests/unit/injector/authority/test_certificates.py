@@ -3,7 +3,7 @@
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byfahrer.authority.certificates import read_request, same_key
@@ -86,6 +86,7 @@ def test_what_is_no_request_is_refused(text):
         read_request(text)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_bytes_are_a_request_or_refused(data):
     text = data.draw(st.binary(max_size=300))

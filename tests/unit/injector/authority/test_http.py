@@ -2,7 +2,7 @@
 
 import h11
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byfahrer.authority.http import MOST_BODY, MOST_HEAD, Answer, BadRequest, Exchange
@@ -113,6 +113,7 @@ def test_head_is_answered_without_a_body():
     assert isinstance(client.next_event(), h11.EndOfMessage)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=200), st.sampled_from([POST, POST[:30], POST[30:], b"\r\n", b""]))))
 def test_any_bytes_have_a_promised_outcome(pieces):
     exchange, status = Exchange(), 0

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byfahrer.authority.names import (
@@ -145,6 +145,7 @@ def test_names_cover_others_or_tell_which_not():
     assert own.covers(Names(dns=("c",), addresses=("::2",), spiffe="spiffe://td/y")) == ["::2", "c", "spiffe://td/y"]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80), st.text(max_size=80), st.text(max_size=80), st.lists(st.text(max_size=80), max_size=5))
 def test_whatever_a_container_is_called_the_names_are_names(name, label, hostname, extra):
     target = container(

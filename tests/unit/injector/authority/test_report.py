@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byfahrer.authority.ledger import Holder
@@ -94,6 +94,7 @@ JSON = st.recursive(
 FIELDS = st.fixed_dictionaries({}, optional=dict.fromkeys(FULL, JSON)).map(lambda fields: json.dumps(fields).encode())
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(), FIELDS))
 def test_any_bytes_are_a_report_or_refused_in_one_line(body):
     said = ""

@@ -156,6 +156,7 @@ async def test_who_sends_nothing_is_cut_off_in_time(world, path, monkeypatch):
 
 async def test_where_there_are_too_many_the_oldest_makes_room(world, path, monkeypatch):
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(server, "PATIENCE", 0.01)
     _, _, token = world.target()
     async with serving(world, path):
         idle = [await anyio.connect_unix(path) for _ in range(10)]
@@ -165,6 +166,34 @@ async def test_where_there_are_too_many_the_oldest_makes_room(world, path, monke
                 await each.receive()
         for each in idle:
             await each.aclose()
+
+
+async def test_who_has_asked_is_answered_however_many_come_after(world, path, monkeypatch):
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    _, _, token = world.target()
+    asked, go = [], anyio.Event()
+
+    async def slow(token):
+        asked.append(token)
+        await go.wait()
+        return {"n": len(asked)}
+
+    world.authority.authorities = slow
+    answers = []
+
+    async def one():
+        answers.append(read(await talk(path, ask("GET", "/v1/authorities", token)))[0])
+
+    async with serving(world, path), anyio.create_task_group() as clients:
+        for _ in range(20):
+            clients.start_soon(one)
+        await until(lambda: len(asked) == 3)
+        await anyio.wait_all_tasks_blocked()
+        assert (len(asked), answers) == (3, [])
+        go.set()
+        await until(lambda: len(answers) == 20)
+
+    assert answers == [200] * 20
 
 
 async def test_who_waits_to_be_let_on_is_let_on(world, path):

@@ -1,7 +1,7 @@
 """A token is believed if we made it, and only for whom we made it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byfahrer.authority.errors import StateError
@@ -48,6 +48,7 @@ def test_what_only_looks_like_a_token_is_none(text):
     assert TOKENS.read(text) is None
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.builds(lambda a, b: TOKEN[:a] + b, st.integers(0, 200), st.text(max_size=200))))
 def test_any_text_is_a_token_of_ours_or_none(text):
     assert TOKENS.read(text) == (Bearer(TARGET, SIDECAR) if text == TOKEN else None)

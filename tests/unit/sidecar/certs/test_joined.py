@@ -65,3 +65,28 @@ def test_a_change_of_either_is_seen(joined, tmp_path, change):
     found = anyio.run(run)
 
     assert (found.pairs[0].chain, found.authorities) != (FIRST.cert, OLD_CA)
+
+
+@pytest.mark.parametrize(("change", "obtained"), [("ca.pem", 1), ("cert.pem", 2), (None, 2)])
+def test_only_what_changed_is_obtained_again_or_both_when_asked_to(joined, tmp_path, change, obtained):
+    """A source may make a key, or ask somebody, each time."""
+    times = 0
+    obtain = joined._source.obtain
+
+    async def counted():
+        nonlocal times
+        times += 1
+        return await obtain()
+
+    joined._source.obtain = counted
+
+    async def run():
+        await joined.obtain()
+        if change is not None:
+            (tmp_path / change).write_bytes(NEW_CA)
+            await joined.changed()
+        await joined.obtain()
+
+    anyio.run(run)
+
+    assert times == obtained

@@ -156,6 +156,25 @@ def test_a_new_one_that_is_broken_is_left_out_even_if_it_were_the_default():
     assert str(identity).endswith("; 1 more by name")
 
 
+def test_a_new_one_that_is_expired_is_left_out_unless_it_is_the_default():
+    """Without it, its clients get the default, which they accept no less."""
+    late, later = (named(each, make(f"{each}.example", begins=-9, ends=-1)) for each in ("two", "three"))
+    held = store()
+    assert held.put(Credentials((late, ONE, later))).credentials.pairs == (late, ONE)
+    assert len(held.refused) == 1
+    assert held.refused[0].startswith("three.crt: expired on ")
+
+
+def test_one_that_expires_in_force_stays(monkeypatch):
+    now = dt.datetime.now(dt.UTC)
+    held = store(now)
+    held.put(Credentials((ONE, TWO)))
+    monkeypatch.setattr(held, "_clock", lambda: now + dt.timedelta(days=60))
+
+    fresh = named("three", make("three.example", ends=90))
+    assert held.put(Credentials((ONE, TWO, fresh))).credentials.pairs == (ONE, TWO, fresh)
+
+
 def test_nothing_but_broken_ones_names_them_all():
     with pytest.raises(Rejected, match=r"two\.crt: the file is empty; one\.crt: the file is empty"):
         store().put(Credentials((BROKEN_TWO, replace(ONE, chain=b""))))
@@ -252,6 +271,13 @@ def test_what_is_in_the_bundle_is_believed_be_it_a_root_or_not(tmp_path):
     """As the operator of one service would want it who is to believe one intermediate of a large authority."""
     held = asking()
     held.put(replace(believing(), authorities=CLIENT.cert))
+
+    shake(held.context(), client_with(CLIENT, tmp_path))
+
+
+def test_a_bundle_may_say_what_it_holds_in_any_alphabet(tmp_path):
+    held = asking()
+    held.put(replace(believing(), authorities="# Főtanúsítvány\n".encode() + NEW_CA.pem + b"\n# \xff\n" + OLD_CA.pem))
 
     shake(held.context(), client_with(CLIENT, tmp_path))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 
-from sslterm.relay.tally import ACCEPTED, OPEN, REFUSED, REQUESTS, Tally
+from sslterm.relay.tally import ACCEPTED, DENIALS, OPEN, REFUSED, REQUESTS, Tally
 
 
 def test_one_process_counts_for_itself():
@@ -34,3 +34,17 @@ def test_it_says_what_was_served():
     assert str(tally) == "served 0 requests on 0 connections"
     tally.mine[REQUESTS], tally.mine[ACCEPTED], tally.mine[REFUSED] = 12, 5, 2
     assert str(tally) == "served 12 requests on 5 connections, 2 of which failed in the TLS handshake"
+
+
+def test_denials_are_counted_by_reason():
+    memory = mmap.mmap(-1, Tally.size(2))
+    rows = [Tally(memoryview(memory), row) for row in range(2)]
+    for number, what in enumerate(DENIALS.values(), 1):
+        rows[0].mine[what] += number
+        rows[1].mine[what] += 10
+
+    assert rows[0].denied() == {
+        "no-certificate": 11, "bad-certificate": 12, "expired": 13, "not-allowed": 14, "bad-identity": 15,
+    }  # fmt: skip
+    assert rows[0].total(OPEN) == rows[0].total(REFUSED) == 0
+    assert str(rows[1]) == "served 0 requests on 0 connections; 65 clients were denied"
