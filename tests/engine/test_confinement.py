@@ -119,7 +119,11 @@ def test_a_certificate_of_the_targets_volumes_is_served_through_that_one_mount(l
     )
 
     assert "from-the-volume" in shown.stdout
-    assert [(m["Destination"], m["RW"]) for m in found["Mounts"]] == [("/run/target-ssl", False)]
+    assert {(m["Destination"], m["RW"]) for m in found["Mounts"]} == {
+        ("/run/byfahrer", False),
+        ("/run/sslterm", True),
+        ("/run/target-ssl", False),
+    }
     assert "PRIVATE KEY" not in json.dumps(found)
 
 

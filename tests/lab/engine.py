@@ -69,6 +69,7 @@ class Lab:
     strangers: list[str] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
+    volumes: list[str] = field(default_factory=list)
 
     @property
     def scope(self):
@@ -90,6 +91,11 @@ class Lab:
         """A network of this test: its ID."""
         self.networks.append(self.api.create_network(f"{self.mark}-{name}", driver="bridge")["Id"])
         return self.networks[-1]
+
+    def volume(self, name):
+        """A volume of this test, by its whole name."""
+        self.volumes.append(self.api.create_volume(f"{self.mark}-{name}")["Name"])
+        return self.volumes[-1]
 
     def image(self, *labels, of="httpcheck"):
         """An image with these labels, `key=value` each."""
@@ -187,6 +193,8 @@ class Lab:
                     self.api.remove_network(network)
                 for image in self.images:
                     self.api.remove_image(image)
+                for volume in self.volumes:
+                    self.api.remove_volume(volume)
                 return
             for container_id in left:
                 with contextlib.suppress(APIError):
