@@ -42,7 +42,7 @@ def test_the_flag_of_2017_alone_means_run(lab, image):
         host={"binds": ["/var/run/docker.sock:/engine.sock"]},
     )  # fmt: skip
     lab.becomes_served(lab.run())
-    assert b"unix:///engine.sock" in lab.api.logs(own)
+    wait_until(lambda: b"unix:///engine.sock" in lab.api.logs(own))
 
 
 def test_its_root_is_in_a_volume_and_outlives_its_container(lab, image):

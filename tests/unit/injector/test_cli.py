@@ -36,11 +36,12 @@ def test_version_and_help_name_the_commands_and_teach_by_example():
 
 
 def test_the_flag_of_2017_alone_means_run(ran):
-    invoke("--docker-host", "tcp://127.0.0.1:1")
+    invoke("--docker-host", "tcp://127.0.0.1:1", BYFAHRER_ONLY_LABEL="k=v")
     invoke(DOCKER_HOST="tcp://127.0.0.1:1")
 
     assert len(ran) == 1
     assert ran[0][0].where == "tcp://127.0.0.1:1"
+    assert ran[0][1].policy.only_labels == (("k", "v"),)
 
 
 def test_flags_win_over_the_environment_and_that_over_defaults(ran):
