@@ -8,7 +8,6 @@ import pytest
 
 from lab.engine import Lab, NoEngineError, reach
 from lab.injector import Injector
-from lab.trust import Home
 
 
 @pytest.fixture(scope="session")
@@ -40,20 +39,12 @@ def lab(engine, _folders):
 
 
 @pytest.fixture
-def home():
-    """Folders of this test's own for the authority."""
-    made = Home()
-    yield made
-    made.remove()
-
-
-@pytest.fixture
-def injector(lab, home):
+def injector(lab):
     """Starts `byfahrer run` for this test's containers; stopped before they are removed."""
     running = []
 
-    def start(*options, env=None, **more):
-        running.append(Injector(lab.scope, *options, env=home.env | (env or {}), **more))
+    def start(*options, **more):
+        running.append(Injector(lab.scope, *options, **more))
         return running[-1]
 
     yield start
