@@ -39,11 +39,13 @@ class Pebble:
     tls_port: int
     """Where names are checked by TLS."""
     http_port: int
+    host: str = "127.0.0.1"
+    """Where it listens itself; its DNS is on the loopback interface always."""
     log: list[str] = field(default_factory=list)
 
     @property
     def directory(self) -> str:
-        return f"https://127.0.0.1:{self.port}/dir"
+        return f"https://{self.host}:{self.port}/dir"
 
     def flags(self, acme_dir: Path, *names: str) -> list[str]:
         """For a sidecar that gets its certificate here."""
@@ -74,7 +76,7 @@ class Pebble:
 
     def _ask(self, port: int, path: str) -> bytes:
         believing = ssl.create_default_context(cafile=self.ca)
-        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=believing)
+        connection = http.client.HTTPSConnection(self.host, port, timeout=10, context=believing)
         try:
             connection.request("GET", path)
             return connection.getresponse().read()
@@ -101,13 +103,18 @@ def pebble(
     http_port: int,
     validity: float = 86400,
     env: Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
     listen: int = 0,
 ) -> Iterator[Pebble]:
-    """Pebble and its DNS, ready; certificates are valid for `validity` seconds. `listen`: its port, if it matters."""
-    cert, key = make("127.0.0.1", "localhost").write(folder / "pebble")
+    """
+    Pebble and its DNS, ready; certificates are valid for `validity` seconds.
+
+    `listen`: its port, if it matters; `host`: its address, where containers are to reach it.
+    """
+    cert, key = make(host, "127.0.0.1", "localhost").write(folder / "pebble")
     listen, management, dns, dns_management = listen or free_port(), *(free_port() for _ in range(3))
     config = {
-        "listenAddress": f"127.0.0.1:{listen}",
+        "listenAddress": f"{host}:{listen}",
         "managementListenAddress": f"127.0.0.1:{management}",
         "certificate": str(cert),
         "privateKey": str(key),
@@ -122,7 +129,7 @@ def pebble(
         "-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "",
     ]  # fmt: skip
     server = ["pebble", "-config", str(written), "-dnsserver", f"127.0.0.1:{dns}", "-strict"]
-    running = Pebble(listen, management, dns_management, cert, tls_port, http_port)
+    running = Pebble(listen, management, dns_management, cert, tls_port, http_port, host)
     with _process(names, [], {}), _process(server, running.log, STEADY | dict(env or {})):
         wait_until(lambda: any("ACME directory available" in line for line in running.log), "Pebble is ready")
         wait_until(lambda: _listens(dns_management), "its DNS is ready")

@@ -31,6 +31,8 @@ class Answers(asyncio.Protocol):
             mask, data = self.held[2:6], self.held[6 : 6 + size]
             data = bytes(byte ^ mask[place % 4] for place, byte in enumerate(data))
             self.transport.write(bytes([self.held[0], size]) + data)
+            if self.held[0] & 15 == 8:
+                self.transport.close()
             self.held = self.held[6 + size :]
 async def serve():
     server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", 8080, backlog=1024)

@@ -196,11 +196,15 @@ class Watch:
 # What a sidecar does, done by somebody else.
 
 
-def token_of(lab, sidecar_id, path="/run/sslterm/token"):
-    """Read out of the sidecar's own volume, as who has the engine can."""
-    stream, _ = lab.api.get_archive(sidecar_id, path)
+def file_of(lab, container_id, path):
+    """Read out of a container or its volumes, as who has the engine can."""
+    stream, _ = lab.api.get_archive(container_id, path)
     with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
-        return archive.extractfile(archive.getmembers()[0]).read().decode().strip()
+        return archive.extractfile(archive.getmembers()[0]).read().decode()
+
+
+def token_of(lab, sidecar_id):
+    return file_of(lab, sidecar_id, "/run/sslterm/token").strip()
 
 
 def post(where, path, token, body):
