@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
 import os
 import ssl
-import tarfile
 import time
 import uuid
 from contextlib import contextmanager
@@ -150,24 +148,6 @@ class Lab:
                     self.remove(container_id)
             time.sleep(0.05)
         raise AssertionError(f"left behind: {left}")
-
-
-def audited(lab, profile, cert, key):
-    """A sidecar from the image, started by hand beside a target, with this pair and profile; its address and port."""
-    www = lab.run("www", asks=False)
-    made = lab.run(
-        "www-proxy", "sslterm", asks=False, start=False, host={"network_mode": f"container:{www}"},
-        command=["--cert=/cert.pem", "--key=/key.pem", f"--tls-profile={profile}"],
-    )  # fmt: skip
-    pair = io.BytesIO()
-    with tarfile.open(fileobj=pair, mode="w") as archive:
-        archive.add(cert, "cert.pem")
-        archive.add(key, "key.pem")
-    lab.api.put_archive(made, "/", pair.getvalue())
-    lab.api.start(made)
-    address = lab.address(www)
-    wait_until(lambda: fetch(address), 20)
-    return address, 8081
 
 
 @contextmanager
