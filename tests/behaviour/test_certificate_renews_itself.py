@@ -17,9 +17,10 @@ from websockets.sync.server import serve
 
 from lab.admin import metrics, status
 from lab.backend import backend, echo_requests
+from lab.certificates import make
 from lab.client import Client, nothing_left, open_files, post, relay
 from lab.namespace import namespace
-from lab.sidecar import SERVING, free_port, get, hello_backend, served_certificate, sidecar, wait_until
+from lab.sidecar import SERVING, any_certificate, free_port, get, hello_backend, served_certificate, sidecar, wait_until
 from lab.stand_in import answer, authority, ok
 
 RENEWED = "Certificate reloaded: authority for "
@@ -310,6 +311,56 @@ def test_the_authority_can_ask_for_a_renewal(tmp_path):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told["not_after"])
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_certificate_of_ones_own_believes_the_authoritys_clients(tmp_path, workers):
+    """No client-ca is given: whose clients to believe is the authority's to say, also after it has another root."""
+    cert, key = make("localhost").write(tmp_path / "own")
+    flags = f"--cert={cert}", f"--key={key}", "--client-auth=required", "--allow=all", f"--workers={workers}"
+
+    def caller():
+        made = standing.client()
+        context = any_certificate()
+        context.load_cert_chain(*made.write(tmp_path / "caller"))
+        return context
+
+    def accepted(context) -> bool:
+        try:
+            return get(running.port, context) == "hello\n"
+        except OSError:
+            return False
+
+    with authority(tmp_path) as standing, hello_backend() as target:
+        standing.go()
+        with sidecar(
+            *standing.flags(),
+            *flags,
+            f"--frontend-addr=127.0.0.1:{free_port()}",
+            f"--backend-addr=127.0.0.1:{target}",
+            f"--admin-addr=unix:{tmp_path / 'admin.sock'}",
+            ready="Whose clients to believe is not known yet, so nothing is served: ",
+        ) as running:
+            standing.come_back()
+            running.wait_for(SERVING)
+            old = caller()
+            assert accepted(old)
+            assert not accepted(any_certificate())
+
+            standing.rotate()
+            running.wait_for("Certificate reloaded: ")
+            assert accepted(caller())
+            assert not accepted(old)
+
+            standing.go()
+            running.wait_for("Status not delivered: ")
+            assert accepted(caller()), "those from before stay"
+            assert standing.keys == [], "no certificate was asked for"
+            assert {each["source"] for each in standing.statuses} == {"files"}
+            assert len(running.said("(WARN|ERROR) +(?! |denied )")) == 1, running.log
+            told = metrics(tmp_path / "admin.sock")
+            assert told['sslterm_denied_total{reason="no-certificate"}'] == 1
+            assert told['sslterm_denied_total{reason="bad-certificate"}'] == 1
+
+
 def test_an_address_that_comes_or_goes_brings_a_new_one(tmp_path, port):
     """A container that joins or leaves another network."""
     with (
@@ -403,3 +454,14 @@ def test_nothing_piles_up_with_renewals(tmp_path):
             before = open_files(running.pid)
             running.wait_for(RENEWED, 5)
             wait_until(lambda: open_files(running.pid) <= before, "no more files than before")
+
+
+def test_it_is_renewed_while_a_backend_is_waited_for(tmp_path):
+    """`auto` may wait for a target for days; whoever comes first must not meet a certificate that has expired."""
+    with authority(tmp_path, lifetime=60) as standing, namespace() as private:
+        standing.renew_in = 1
+        port = free_port()
+        flags = f"--frontend-addr=127.0.0.1:{port}", "--backend-addr=auto", "--log-level=debug"
+        with sidecar(*standing.flags(), *flags, before=private.enter, ready="waiting for a listener") as running:
+            running.wait_for(RENEWED, 2)
+            wait_until(lambda: standing.statuses, "a status")

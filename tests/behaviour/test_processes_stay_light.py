@@ -6,12 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from lab.certificates import make
 from lab.sidecar import environment, served_certificate, sidecar, wait_until
+from lab.stand_in import authority
 
 
 def children(pid: int) -> list[str]:
@@ -20,11 +22,16 @@ def children(pid: int) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("source", ["files", "self-signed"])
+@pytest.mark.parametrize("source", ["files", "self-signed", "authority"])
 def test_the_long_lived_process_has_no_certificate_library_and_no_child(port, tmp_path, source):
     cert, key = make("localhost").write(tmp_path)
-    flags = [f"--cert={cert}", f"--key={key}"] if source == "files" else []
-    with sidecar(f"--frontend-addr=127.0.0.1:{port}", *flags) as running:
+    with authority(tmp_path) as standing, ExitStack() as stack:
+        flags = {
+            "files": [f"--cert={cert}", f"--key={key}"],
+            "self-signed": [],
+            "authority": [*standing.flags(), f"--admin-addr=unix:{tmp_path / 'admin.sock'}"],
+        }
+        running = stack.enter_context(sidecar(f"--frontend-addr=127.0.0.1:{port}", *flags[source]))
         served_certificate(port)
         mapped = Path(f"/proc/{running.pid}/maps").read_text()
 
@@ -33,6 +40,27 @@ def test_the_long_lived_process_has_no_certificate_library_and_no_child(port, tm
         assert "_cffi" not in mapped
         assert "_ctypes" not in mapped
         assert wait_until(lambda: not children(running.pid), "no child left")
+
+
+def test_what_is_not_wanted_is_not_loaded():
+    code = "import sys, sslterm.sidecar; print(' '.join(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+
+    assert not re.search(
+        r"\bsslterm\.(admin|status|workers|certs\.(authority|link|exchange|reports|roots))\b", result.stdout
+    )
+    assert not {"http.client", "email", "random", "requests", "urllib.request", "ctypes"} & set(result.stdout.split())
+
+
+def test_the_way_to_an_authority_loads_nothing_big():
+    code = (
+        "import sys, sslterm.sidecar; before = set(sys.modules)\n"
+        "import sslterm.admin, sslterm.status, sslterm.certs.authority, sslterm.certs.reports, sslterm.certs.roots\n"
+        "print(' '.join(each for each in set(sys.modules) - before if not each.startswith('sslterm.')))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+
+    assert result.stdout.split() == []
 
 
 def test_nothing_leaks_with_reloads_and_handshakes(port, tmp_path):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-
 import pytest
 
 from lab.engine import Lab, NoEngineError, reach
 from lab.injector import Injector
+from lab.trust import Home
 
 
 @pytest.fixture(scope="session")
@@ -21,21 +20,22 @@ def engine():
     api.close()
 
 
-@pytest.fixture(autouse=True)
-def _folders(monkeypatch):
-    """An authority of this test's own. The path of a socket is short: pytest's own folders are too deep for one."""
-    with tempfile.TemporaryDirectory(prefix="byfahrer-", ignore_cleanup_errors=True) as folder:
-        monkeypatch.setenv("BYFAHRER_STATE_DIR", f"{folder}/state")
-        monkeypatch.setenv("BYFAHRER_RUN_DIR", f"{folder}/run")
-        yield
-
-
 @pytest.fixture
-def lab(engine, _folders):
+def lab(engine):
     """This test's part of the engine."""
     made = Lab(engine)
     yield made
     made.clean()
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch):
+    """Folders of this test's own for the authority: of every byfahrer in it, the daemon or a command."""
+    made = Home()
+    for name, value in made.env.items():
+        monkeypatch.setenv(name, value)
+    yield made
+    made.remove()
 
 
 @pytest.fixture

@@ -38,7 +38,10 @@ def test_it_is_made_without_any_privilege(sidecar):
     assert not host["VolumesFrom"]
     assert not host["PortBindings"]
     assert sidecar["Config"]["User"] == settings.SIDECAR_USER
-    assert sidecar["Mounts"] == []
+    assert {(each["Destination"], each["RW"]) for each in sidecar["Mounts"]} == {
+        ("/run/byfahrer", False),
+        ("/run/sslterm", True),
+    }
 
 
 def test_its_process_has_no_capability_and_its_own_user(sidecar):
@@ -116,7 +119,11 @@ def test_a_certificate_of_the_targets_volumes_is_served_through_that_one_mount(l
     )
 
     assert "from-the-volume" in shown.stdout
-    assert [(m["Destination"], m["RW"]) for m in found["Mounts"]] == [("/run/target-ssl", False)]
+    assert {(m["Destination"], m["RW"]) for m in found["Mounts"]} == {
+        ("/run/byfahrer", False),
+        ("/run/sslterm", True),
+        ("/run/target-ssl", False),
+    }
     assert "PRIVATE KEY" not in json.dumps(found)
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import os
 import ssl
+import tarfile
 import time
 import uuid
 from contextlib import contextmanager
@@ -65,6 +67,9 @@ class Lab:
     mark: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
     """Names start with it, and it is the value of the label `byfahrer-test`."""
     strangers: list[str] = field(default_factory=list)
+    networks: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    volumes: list[str] = field(default_factory=list)
 
     @property
     def scope(self):
@@ -81,6 +86,48 @@ class Lab:
         if start:
             self.api.start(made["Id"])
         return made["Id"]
+
+    def network(self, name="net"):
+        """A network of this test: its ID."""
+        self.networks.append(self.api.create_network(f"{self.mark}-{name}", driver="bridge")["Id"])
+        return self.networks[-1]
+
+    def volume(self, name):
+        """A volume of this test, by its whole name."""
+        self.volumes.append(self.api.create_volume(f"{self.mark}-{name}")["Name"])
+        return self.volumes[-1]
+
+    def image(self, *labels, of="httpcheck"):
+        """An image with these labels, `key=value` each."""
+        made = self.api.create_container(of, labels={"byfahrer-test": self.mark})["Id"]
+        self.images.append(self.api.commit(made, changes=[f"LABEL {each}" for each in labels])["Id"])
+        return self.images[-1]
+
+    def execute(self, container_id, *command):
+        """What a command in a container prints; it must succeed."""
+        code, printed = self.attempt(container_id, *command)
+        assert code == 0, printed
+        return printed
+
+    def attempt(self, container_id, *command):
+        """The exit code of a command in a container, and what it prints."""
+        made = self.api.exec_create(container_id, list(command))["Id"]
+        printed = self.api.exec_start(made).decode(errors="replace")
+        return self.api.exec_inspect(made)["ExitCode"], printed
+
+    def read(self, container_id, path):
+        """A file in a container, whoever may read it there."""
+        chunks, _ = self.api.get_archive(container_id, path)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+            return archive.extractfile(archive.next()).read()
+
+    def write(self, container_id, path, content):
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+        self.api.put_archive(container_id, "/", packed.getvalue())
 
     def look(self, container_id):
         """What inspect says; None if it is gone."""
@@ -142,6 +189,12 @@ class Lab:
             named = self.api.containers(all=True, filters={"name": [f"^/{self.mark}-"]})
             left = {each["Id"] for each in [*mine, *named]} | {i for i in self.strangers if self.look(i)}
             if not left:
+                for network in self.networks:
+                    self.api.remove_network(network)
+                for image in self.images:
+                    self.api.remove_image(image)
+                for volume in self.volumes:
+                    self.api.remove_volume(volume)
                 return
             for container_id in left:
                 with contextlib.suppress(APIError):

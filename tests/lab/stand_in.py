@@ -18,9 +18,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from lab.backend import Peer, read_body
+from lab.certificates import Pem
 from lab.sidecar import wait_until
 
 TOKEN = "v1.target.sidecar." + "5ec2e7" * 10 + "beef"
@@ -180,6 +181,25 @@ class StandIn:
         renew_in = self.renew_in or max(lifetime, 1) / 2
         lasts = {"lifetime": max(lifetime, 1), "renew_in": renew_in}
         return ok({"chain": chain, "authorities": self.root.read_text(), **lasts})
+
+    def client(self) -> Pem:
+        """A client's certificate for `caller`, and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = dt.datetime.now(dt.UTC)
+        leaf = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(self._root.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(hours=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("caller")]), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return Pem(leaf.public_bytes(Encoding.PEM), secret)
 
     def flags(self) -> list[str]:
         return [f"--authority={self.path}", f"--authority-token={self.token}"]

@@ -68,7 +68,9 @@ def cli(context: click.Context, docker_host: str, log_level: str, log_format: st
     if context.invoked_subcommand is None:
         # The program of 2017 knew no commands: its flag alone means run.
         if context.get_parameter_source("docker_host") is ParameterSource.COMMANDLINE:
-            context.invoke(run)
+            # Not context.invoke, which knows defaults but no environment.
+            with run.make_context("run", [], parent=context) as alone:
+                run.invoke(alone)
         else:
             click.echo(context.get_help())
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -18,7 +19,7 @@ import click
 from byfahrer import options, settings, spec, trust
 from byfahrer.authority import clients, ledger
 from byfahrer.authority.brought import Brought
-from byfahrer.authority.ca import OVERLAP, OwnRoot, Terms
+from byfahrer.authority.ca import FILE, OVERLAP, OwnRoot, Terms
 from byfahrer.authority.certificates import pem
 from byfahrer.authority.issuer import Issuer, fingerprint
 from byfahrer.authority.ledger import Holder
@@ -34,6 +35,8 @@ MOST_SHOWN = 40
 """Characters of a holder's names in the table; all of them are in --json."""
 LONGEST_OVERLAP = 365 * 86400.0
 STDOUT = "-"
+ROOT_TRIES = 100
+"""Tenths of a second."""
 
 
 @click.group(
@@ -74,6 +77,11 @@ def root(state_dir: str, ca_cert: str, *, current: bool) -> None:
     if ca_cert:
         click.echo(trust.roots(folder, ca_cert).decode(), nl=False)
         return
+    # `docker run` is back before the byfahrer in the container has made its root.
+    for _ in range(ROOT_TRIES if options.own_id() else 0):
+        if StateFolder(folder).read(FILE) is not None:
+            break
+        time.sleep(0.1)
     roots = OwnRoot(StateFolder(folder), create=False).issuer().roots
     click.echo(pem(*(roots[:1] if current else roots)), nl=False)
 

@@ -98,24 +98,27 @@ class Redirect:
                     return b""
                 found = head.feed(data)
                 if found is not None:
-                    return self.response(read_request(found[0], trusted=False))
+                    return respond(read_request(found[0], trusted=False), self._port, self._answers)
         except ProtocolError as error:
             return _response(error.status, f"{error}\n")
 
-    def response(self, request: Request) -> bytes:
-        """What to say to `request`."""
-        path = request.line.split(b" ")[1].decode("latin-1")
-        if path.startswith(_CHALLENGE):
-            answer = self._answers.get(path.removeprefix(_CHALLENGE))
-            found = (404, "no such challenge\n") if answer is None else (200, answer)
-            return _response(*found, bodiless=request.method == b"HEAD")
-        host = _HOST.fullmatch(request.meaning.host.decode("latin-1"))
-        if host is None:
-            return _response(400, "the Host header names no host\n", bodiless=request.method == b"HEAD")
-        port = "" if self._port == 443 else f":{self._port}"
-        path = "".join(each if each.isascii() else f"%{ord(each):02X}" for each in path)
-        where = f"https://{host[1]}{port}{path if path.startswith('/') else '/'}"  # OPTIONS * has no path
-        return _response(308, f"{where}\n", f"Location: {where}\r\n", bodiless=request.method == b"HEAD")
+
+def respond(request: Request, port: int, answers: Mapping[str, str]) -> bytes:
+    """What to say to `request`, where HTTPS is on `port` and these answers to challenges are pending."""
+    bodiless = request.method == b"HEAD"
+    path = request.line.split(b" ")[1].decode("latin-1")
+    if path.startswith(_CHALLENGE):
+        answer = answers.get(path.removeprefix(_CHALLENGE))
+        if answer is None:
+            return _response(404, "no such challenge\n", bodiless=bodiless)
+        return _response(200, answer, bodiless=bodiless)
+    host = _HOST.fullmatch(request.meaning.host.decode("latin-1"))
+    if host is None:
+        return _response(400, "the Host header names no host\n", bodiless=bodiless)
+    shown = "" if port == 443 else f":{port}"
+    path = "".join(each if each.isascii() else f"%{ord(each):02X}" for each in path)
+    where = f"https://{host[1]}{shown}{path if path.startswith('/') else '/'}"  # OPTIONS * has no path
+    return _response(308, f"{where}\n", f"Location: {where}\r\n", bodiless=bodiless)
 
 
 def _response(status: int, text: str, fields: str = "", *, bodiless: bool = False) -> bytes:

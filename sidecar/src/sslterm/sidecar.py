@@ -83,6 +83,7 @@ class _Sidecar:
         self._health = Health()
         self._store = Store(settings.mode, settings.tls_profile, settings.client_auth)
         self._relay = self._choose_relay()
+        self._serving = anyio.Event()
         self._answers: dict[str, str] = {}
         """To an ACME server's checks by HTTP, by token."""
         self._redirect: Redirect | None = None
@@ -99,9 +100,7 @@ class _Sidecar:
                 try:
                     self._open_admin(tasks)
                     await self._start(tasks)
-                    tasks.start_soon(self._keep_certificate, CancelScope())
-                    if self._reports is not None:
-                        tasks.start_soon(self._reports.run)
+                    tasks.start_soon(self._keep_certificate)
                     tasks.start_soon(self._rotate_tickets)
                     await self._relay.run()
                 except Unable as error:
@@ -156,9 +155,10 @@ class _Sidecar:
         if settings.cert_dir is not None:
             return Folder(settings.cert_dir)
         if settings.acme:
-            from sslterm.certs.acme import Acme
+            from sslterm.certs.acme import Acme, Checks
 
-            return Acme(settings, self._maker, self._report, self._relay.challenge, self._answers)
+            checks = Checks(self._serving.wait, self._relay.challenge, self._answers)
+            return Acme(settings, self._maker, self._health, self._report, checks)
         if self._link is None or self._reports is None:
             return SelfSigned(self._maker, netns.read_addresses)
         from sslterm.certs.authority import Authority
@@ -198,11 +198,9 @@ class _Sidecar:
         settings = self._settings
         try_addresses(settings)  # what cannot be bound is told now, not after the wait for a backend
         identity = await self._first_certificate()
-        waiting = CancelScope()
-        if not settings.acme:  # whose server's checks are answered on the frontend
-            tasks.start_soon(self._keep_certificate, waiting)  # a backend may take longer than a certificate lives
-        address, backends = await find_backends(settings, self._report)
-        waiting.cancel()
+        if self._reports is not None:
+            tasks.start_soon(self._reports.run)
+        address, backends = await self._find_backends()
         identity = self._store.current or identity
         # Only then: until the backend is there, clients are refused as they would be without a sidecar; and `auto`
         # must not take a port that the target was about to open.
@@ -212,9 +210,24 @@ class _Sidecar:
         if settings.redirect_addr is not None:
             self._start_redirect(tasks, settings.redirect_addr, frontend.port)
         self._phase = _Phase.SERVING
+        self._serving.set()
         what = "https" if settings.mode is Mode.HTTP else "tls"
         profile = settings.tls_profile
         self._report("INFO", f"Serving {what} on '{frontend}' for {address} ({profile} profile)")
+
+    async def _find_backends(self) -> tuple[Address, tuple[Backend, ...]]:
+        """A backend may be waited for longer than a certificate lives, so that is kept meanwhile. Raises `Unable`."""
+        refusal: Unable
+        async with anyio.create_task_group() as waiting:
+            if not self._settings.acme:  # whose server's checks are answered on the frontend
+                waiting.start_soon(self._keep_certificate)
+            try:
+                return await find_backends(self._settings, self._report)
+            except Unable as error:
+                refusal = error
+            finally:
+                waiting.cancel_scope.cancel()
+        raise refusal
 
     def _start_redirect(self, tasks: TaskGroup, address: Address, port: int) -> None:
         from sslterm.redirect import Redirect
@@ -242,7 +255,7 @@ class _Sidecar:
             raise Unable(f"{setting or 'certificate'}: {error}", 2 if setting else 1) from None
         for line in self._store.refused:
             self._report("ERROR", f"Not taken up: {line}")
-        self._health.renewed()
+        self._is_well()
         self._tell("Certificate:", identity)
         return identity
 
@@ -254,6 +267,10 @@ class _Sidecar:
         if settings.acme:
             return "acme"
         return "cert" if settings.cert else "cert-dir" if settings.cert_dir else ""
+
+    def _is_well(self) -> None:
+        if not self._settings.acme:  # that has a certificate even while it gets none, and knows better
+            self._health.renewed()
 
     def _tell(self, what: str, identity: Identity) -> None:
         fault = self._store.fault(identity)
@@ -280,16 +297,15 @@ class _Sidecar:
                 self._report("WARNING", f"{number.name} again: stopping at once")
                 self._relay.stop()
 
-    async def _keep_certificate(self, scope: CancelScope) -> None:
-        with scope:
-            while True:
-                await first_of(self._source.changed, self._reload.wait)
-                self._reload = anyio.Event()
-                if self._phase is _Phase.DRAINING:
-                    return
-                await self._renew_certificate()
-                if self._reports is not None:
-                    self._reports.soon()
+    async def _keep_certificate(self) -> None:
+        while True:
+            await first_of(self._source.changed, self._reload.wait)
+            self._reload = anyio.Event()
+            if self._phase is _Phase.DRAINING:
+                return
+            await self._renew_certificate()
+            if self._reports is not None:
+                self._reports.soon()
 
     async def _renew_certificate(self) -> None:
         before = self._store.current
@@ -299,7 +315,7 @@ class _Sidecar:
             self._health.failed(str(error))
             self._report("ERROR", f"Certificate not reloaded, the one before stays in force: {error}")
             return
-        self._health.renewed()
+        self._is_well()
         for line in self._store.refused:
             self._health.failed(line)
             self._report("ERROR", f"Not taken up: {line}")

@@ -20,7 +20,15 @@ def invoke(*arguments, **env):
 
 def test_version_and_help_name_the_commands_and_teach_by_example():
     assert invoke("--version").output == f"byfahrer {__version__}\n"
-    for arguments in ((), ("--help",), ("run", "--help"), ("ps", "-h"), ("inject", "-h"), ("eject", "-h")):
+    for arguments in (
+        (),
+        ("--help",),
+        ("run", "--help"),
+        ("ps", "-h"),
+        ("inject", "-h"),
+        ("eject", "-h"),
+        ("trust", "-h"),
+    ):
         done = invoke(*arguments)
 
         assert done.exit_code == 0
@@ -28,11 +36,12 @@ def test_version_and_help_name_the_commands_and_teach_by_example():
 
 
 def test_the_flag_of_2017_alone_means_run(ran):
-    invoke("--docker-host", "tcp://127.0.0.1:1")
+    invoke("--docker-host", "tcp://127.0.0.1:1", BYFAHRER_ONLY_LABEL="k=v")
     invoke(DOCKER_HOST="tcp://127.0.0.1:1")
 
     assert len(ran) == 1
     assert ran[0][0].where == "tcp://127.0.0.1:1"
+    assert ran[0][1].policy.only_labels == (("k", "v"),)
 
 
 def test_flags_win_over_the_environment_and_that_over_defaults(ran):
@@ -65,3 +74,31 @@ def test_main_ends_with_2_and_one_line(monkeypatch, capsys, arguments):
 
     assert ended.value.code == 2
     assert (said.out, said.err.count("\n")) == ("", 1)
+
+
+def test_the_authority_is_configured_by_flags_or_the_environment_or_not_at_all(ran, tmp_path):
+    env = {
+        "BYFAHRER_RUN_DIR": "/run/x", "BYFAHRER_STATE_DIR": str(tmp_path), "BYFAHRER_LEAF_LIFETIME": "1h",
+        "BYFAHRER_TRUST_DOMAIN": "example.org", "BYFAHRER_PERMIT_DNS": "a b", "BYFAHRER_AUTHORITY": "on",
+    }  # fmt: skip
+    invoke("run", **env)
+    invoke("run", "--leaf-lifetime", "2h", "--state-dir", "/var/y", "--permit-dns", "c", **env)
+    invoke("run", "--authority", "off", **env)
+    environment, flags, off = (chosen.authority for _, chosen in ran)
+
+    assert (str(environment.run_dir), environment.state_dir) == ("/run/x", tmp_path)
+    assert (environment.leaf_lifetime, environment.trust_domain) == (3600, "example.org")
+    assert environment.permit_dns == ("a", "b")
+    assert (flags.leaf_lifetime, str(flags.state_dir), flags.permit_dns) == (7200, "/var/y", ("c",))
+    assert off is None
+
+
+def test_a_state_folder_that_is_none_ends_it_with_2_and_one_line(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(cli.sys, "argv", ["byfahrer", "run", "--state-dir", str(tmp_path / "file")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+
+    assert ended.value.code == 2
+    assert said.err == f"byfahrer: {tmp_path / 'file'}: expected a folder for byfahrer's state\n"

@@ -240,3 +240,11 @@ def said_by_main(monkeypatch, capsys):
         return ended.value.code, capsys.readouterr().err
 
     return run
+
+
+def test_in_a_container_the_root_is_waited_for_until_the_daemon_has_made_it(tmp_path, monkeypatch):
+    folder = StateFolder(tmp_path / "state")
+    monkeypatch.setattr(cli_ca.options, "own_id", lambda: "a" * 64)
+    monkeypatch.setattr(cli_ca.time, "sleep", lambda _: OwnRoot(folder))
+
+    assert invoke(folder, "root").stdout == OwnRoot(folder).issuer().authorities

@@ -1,10 +1,16 @@
 """inject and eject on an engine in memory."""
 
+import socket
+import tempfile
+
 import pytest
 
 from byfahrer import manual, settings
+from byfahrer.authority.state import StateFolder
+from byfahrer.authority.tokens import Bearer, Tokens
 from byfahrer.labels import wish_by_hand
 from byfahrer.manual import Ejected, ManualError
+from byfahrer.model import Mount
 from byfahrer.reconcile.reconciler import UnmetError
 from lab.memory_engine import MemoryEngine
 
@@ -118,3 +124,34 @@ async def test_eject_all_takes_orphans_too_and_only_ours(engine):
 
     assert gone == [Ejected("one-proxy", "one", asked_for=False), Ejected("two-proxy", "two", asked_for=True)]
     assert set(engine.all) == {keys[1], stranger, forged}
+
+
+async def test_beside_an_authority_a_sidecar_gets_a_token_as_the_daemon_would_give_it(engine):
+    engine.where = "unix:///var/run/docker.sock"
+    key = engine.run("db")
+    chosen = settings.authority(run_dir="/run/x", state_dir="/var/x")
+    trusting = await manual.with_authority(engine, POLICY, chosen, "")
+    sidecar = await manual.inject(engine, trusting, "db", WISH, lambda target, sidecar: f"{target} {sidecar}")
+
+    assert sidecar.mounts[0] == Mount(kind="bind", source="/run/x", destination="/run/byfahrer")
+    assert engine.files[sidecar.id, "/run/sslterm/token"].content.decode() == f"{key} {sidecar.id}"
+
+
+async def test_where_it_cannot_be_shared_or_is_not_wanted_the_policy_stays(engine):
+    chosen = settings.authority(run_dir="/run/x", state_dir="/var/x")
+
+    assert await manual.with_authority(engine, POLICY, chosen, "") == POLICY
+    assert await manual.with_authority(engine, POLICY, None, "") == POLICY
+
+
+def test_tokens_are_made_where_an_authority_serves_and_only_there():
+    with tempfile.TemporaryDirectory(prefix="byf-") as folder, socket.socket(socket.AF_UNIX) as serving:
+        chosen = settings.authority(run_dir=folder, state_dir=f"{folder}/state")
+        assert manual.token_maker(None) is None
+        assert manual.token_maker(chosen) is None
+        serving.bind(f"{folder}/authority.sock")
+        assert manual.token_maker(chosen) is None
+        serving.listen()
+        make = manual.token_maker(chosen)
+
+        assert Tokens.load(StateFolder(chosen.state_dir)).read(make("a" * 64, "b" * 64)) == Bearer("a" * 64, "b" * 64)

@@ -1,5 +1,7 @@
 """The operator's settings: read from what people write, refused in one line."""
 
+from pathlib import Path
+
 import pytest
 
 from byfahrer import settings
@@ -67,3 +69,59 @@ OTHER = "f" * 64
 def test_the_own_container_is_known(cgroup, mountinfo, expected):
     assert settings.own_container({"cgroup": cgroup, "mountinfo": mountinfo}) == expected
     assert settings.own_container({}) == ""
+
+
+def authority(**given):
+    return settings.authority(**{"run_dir": "/run/x", "state_dir": "/var/x"} | given)
+
+
+def test_of_the_authority_little_has_to_be_said():
+    made = authority()
+
+    assert (made.run_dir, made.state_dir) == (Path("/run/x"), Path("/var/x"))
+    assert (made.leaf_lifetime, made.trust_domain, made.permit_dns, made.ca_cert) == (86400, "", (), None)
+
+
+def test_the_authority_is_as_its_operator_says():
+    made = authority(
+        trust_domain="example.org", permit_dns=("Shop.example, a.example", "b"), leaf_lifetime="90d",
+        ca_cert="/c.pem", ca_key="/k.pem",
+    )  # fmt: skip
+
+    assert made.permit_dns == ("shop.example", "a.example", "b")
+    assert (made.leaf_lifetime, made.trust_domain) == (7776000, "example.org")
+    assert (made.ca_cert, made.ca_key) == (Path("/c.pem"), Path("/k.pem"))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"ca_cert": "/c"}, "--ca-cert='/c': expected --ca-key beside it"),
+        ({"ca_key": "/k"}, "--ca-key='/k': expected --ca-cert beside it"),
+        ({"trust_domain": "Example.org"}, "--trust-domain='Example.org': expected a name such as example.org"),
+        ({"trust_domain": "spiffe://x"}, "--trust-domain='spiffe://x': expected"),
+        ({"leaf_lifetime": "1s"}, "--leaf-lifetime='1s': expected a duration from 1m to 90d"),
+        ({"leaf_lifetime": "91d"}, "--leaf-lifetime='91d': expected"),
+        ({"permit_dns": ("a b",)}, "--permit-dns='a b': expected a DNS domain"),
+        ({"run_dir": "/" + "x" * 90}, "--run-dir="),
+        ({"state_dir": ""}, "--state-dir='': expected a path to a folder"),
+    ],
+)
+def test_nonsense_about_the_authority_is_refused_in_one_line(given, says):
+    with pytest.raises(settings.SettingError) as caught:
+        authority(**given)
+
+    assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("environ", "root", "expected"),
+    [
+        ({"XDG_RUNTIME_DIR": "/run/user/7"}, True, "/run/byfahrer"),
+        ({"XDG_RUNTIME_DIR": "/run/user/7"}, False, "/run/user/7/byfahrer"),
+        ({"XDG_RUNTIME_DIR": "relative"}, False, "/home/x/run"),
+        ({}, False, "/home/x/run"),
+    ],
+)
+def test_sockets_go_where_the_system_keeps_them(environ, root, expected):
+    assert settings.run_dir(environ, root=root, state_dir="/home/x") == expected

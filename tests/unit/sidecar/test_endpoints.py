@@ -227,6 +227,12 @@ def test_workers_take_of_the_memory_that_connections_would_have(limits, monkeypa
     assert "memory limit of 128 MiB" in said[0][1]
 
 
+def test_a_redirect_has_descriptors_of_its_own(limits):
+    endpoints.fit_connections(Settings(max_connections=1000, redirect_addr=Address("", 80)), silent)
+
+    assert limits == [2064 + 66, 4096]
+
+
 def test_an_unlimited_process_is_left_alone(limits):
     limits[:] = [resource.RLIM_INFINITY, resource.RLIM_INFINITY]
 

@@ -17,6 +17,7 @@ from sslterm.settings import (
     Mode,
     SettingError,
     Settings,
+    UnixAddress,
     parse_address,
     parse_duration,
     spec_for_label,
@@ -154,6 +155,7 @@ def test_a_number_of_workers_that_cannot_be_is_refused(text):
             drain_timeout=0.25,
             idle_timeout=31536000.0,
             hand_over=True,
+            admin_addr=UnixAddress("/run/a:b/admin.sock"),
             workers=16,
         ),
     ],
@@ -167,6 +169,28 @@ def test_settings_are_read_back_from_the_command_line_that_says_the_same(setting
 
 def test_a_backend_port_alone_is_on_loopback():
     assert Settings.resolve({"backend-addr": ":9000"}, {}).backend_addr == Address("127.0.0.1", 9000)
+
+
+def test_the_admin_address_is_a_unix_socket_or_none():
+    assert Settings.resolve({"admin-addr": "none"}, {"SSLTERM_ADMIN_ADDR": "unix:/x"}).admin_addr is None
+    assert Settings.resolve({}, {"SSLTERM_ADMIN_ADDR": "unix:/x"}).admin_addr == UnixAddress("/x")
+    for text in ("127.0.0.1:80", ":80", "unix:", "unix:/x/", "/x", "unix:/x\0"):
+        with pytest.raises(SettingError, match=r"expected unix:/path/to\.sock or none"):
+            Settings.resolve({"admin-addr": text}, {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "source"),
+    [
+        ({}, "self-signed"),
+        ({"authority": "/s", "authority-token": "/t"}, "authority"),
+        ({"authority": "/s", "authority-token": "/t", "acme": "a.example"}, "acme"),
+        ({"authority": "/s", "authority-token": "/t", "cert": "/c", "key": "/k"}, "files"),
+        ({"authority": "/s", "authority-token": "/t", "cert-dir": "/c"}, "files"),
+    ],
+)
+def test_the_authority_certifies_where_nothing_else_is_given(flags, source):
+    assert Settings.resolve(flags, {}).certificate_source == source
 
 
 @pytest.mark.parametrize("given", ["cert", "key"])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -26,12 +26,14 @@ from sslterm.certs.acme_times import BackOff, next_question, renewal, within
 from sslterm.certs.bundle import Bundle, Credentials, Rejected
 from sslterm.certs.challenge import Proof
 from sslterm.certs.files import content
+from sslterm.certs.health import Health
 from sslterm.certs.maker import Maker, MakerError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from sslterm.certs.health import Health
     from sslterm.settings import Settings
 
 _AGENT: Final = f"sslterm/{__version__}"
@@ -43,21 +45,28 @@ _DAYS: Final = 30.0
 """Of the self-signed certificate."""
 
 
-class Acme:
-    """
-    The source behind `--acme`.
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """How a server's checks of names are answered."""
 
-    `present` has the relay answer checks by TLS, and returns when it does; `answers` holds the answers to checks by
-    HTTP, by token, for whoever serves them.
-    """
+    serving: Callable[[], Awaitable[object]]
+    """Returns when there is somebody to check: before that, no order would come to a good end."""
+    present: Callable[[Sequence[Proof]], Awaitable[None]]
+    """Has the relay answer checks by TLS with these, or none any more; returns when it does."""
+    answers: dict[str, str]
+    """The answers to checks by HTTP, by token, for whoever serves them."""
+
+
+class Acme:
+    """The source behind `--acme`."""
 
     def __init__(
         self,
         settings: Settings,
         maker: Maker,
+        health: Health,
         report: Callable[[str, str], None],
-        present: Callable[[Sequence[Proof]], Awaitable[None]],
-        answers: dict[str, str],
+        checks: Checks,
     ) -> None:
         self._names = settings.acme
         self._directory = settings.acme_directory
@@ -66,9 +75,9 @@ class Acme:
         self._challenge = str(settings.acme_challenge)
         self._folder = Folder(settings.acme_dir, self._directory, self._names)
         self._maker = maker
+        self._health = health
         self._report = report
-        self._present = present
-        self._answers = answers
+        self._checks = checks
         self._started = False
         self._account: Account | None = None
         self._issued: Issued | None = None
@@ -79,8 +88,9 @@ class Acme:
         """What the process does is an order, not only a question."""
         self._announced = False
         """What `obtain` is called for is a certificate that `changed` told of; else somebody asks for a look now."""
-        self.failing = ""
+        self._failing = ""
         """Why the last order failed; empty if it did not."""
+        self._kind = ""
 
     async def obtain(self) -> Credentials:
         """The certificate that the server gave, or one to begin with. Raises `Rejected`."""
@@ -97,6 +107,8 @@ class Acme:
 
     async def changed(self) -> None:
         """Return when the server has given a certificate. May be cancelled, and goes on with the next call."""
+        await self._checks.serving()
+        self._health.failing = self._failing  # which a look at what is kept has no news of
         while True:
             if self._process is None:
                 await self._wait()
@@ -172,7 +184,7 @@ class Acme:
         try:
             self._process = Process(order)
         except OSError as error:
-            self._fail(f"the child process cannot be started: {error.strerror}", 0.0, reached=False)
+            self._fail(f"the child process cannot be started: {error.strerror}")
         return self._process is not None
 
     async def _go_on(self) -> bool:
@@ -184,7 +196,7 @@ class Acme:
             if kind == "account":
                 self._keep(Account(**event))
             elif kind == "challenge":
-                self._answers.update(event["answers"])
+                self._checks.answers.update(event["answers"])
                 await self._show([Proof(**each) for each in event["proofs"]])
                 with suppress(OSError):  # it has ended: so says the next event
                     process.send({"do": "ready"})
@@ -198,14 +210,14 @@ class Acme:
         elif kind == "window":
             self._plan(event)
         else:
-            self._fail(event["why"], event["after"], reached=event["reached"])
-        self._answers.clear()
+            self._fail(**event)
+        self._checks.answers.clear()
         await self._show([])
         return bool(kind == "issued")
 
     async def _show(self, proofs: Sequence[Proof]) -> None:
         with anyio.CancelScope(shield=True):  # the child waits for it; and it takes some milliseconds
-            await self._present(proofs)
+            await self._checks.present(proofs)
 
     # What came of it.
 
@@ -217,7 +229,7 @@ class Acme:
         self._keep(replace(planned, renew_at=max(planned.renew_at, floor)))
         self._back_off.succeeded()
         self._folder.save_failures(())
-        self.failing = ""
+        self._failing = ""
 
     def _plan(self, window: dict[str, Any]) -> None:
         if self._issued is not None:
@@ -233,7 +245,7 @@ class Acme:
         except OSError as error:  # it serves all the same; after a restart it has to be asked for again
             self._report("ERROR", f"acme: cannot be kept in {self._folder.certificate.parent}: {error.strerror}")
 
-    def _fail(self, why: str, after: float, *, reached: bool) -> None:
+    def _fail(self, why: str, kind: str = "", after: float = 0.0, *, reached: bool = False) -> None:
         now = time.time()
         if self._issued is not None and not self._ordering:
             self._keep(replace(self._issued, ask_at=next_question(now, max(after, 21600.0))))
@@ -242,12 +254,13 @@ class Acme:
         self._back_off.failed(now, after, reached=reached)
         self._folder.save_failures(self._back_off.failures)
         again = f"trying again in {_spoken(self._back_off.next - now)}"
-        if why == self.failing:
+        if self._failing and kind == self._kind:
             self._report("WARNING", f"acme: failed for the same reason, {self._back_off.count} times now; {again}")
         else:
             stays = "the certificate before" if self._issued else "the self-signed one"
             self._report("ERROR", f"acme: no certificate for {', '.join(self._names)}: {why}; {stays} stays; {again}")
-        self.failing = why
+        self._failing, self._kind = why, kind
+        self._health.failed(why)
 
 
 def _planned(issued: Issued, window: dict[str, Any]) -> Issued:

@@ -10,7 +10,7 @@ of JSON each, `event` first:
                it goes on when a line {"do": "ready"} has come
     issued     `chain`, `key`, `not_before`, `not_after`, `window`: the end
     window     when to renew: `start`, `end`, `ask_in`; all null where the server does not say (RFC 9773): the end
-    failed     `why`, `reached`, `after`: the end
+    failed     `why`, `kind`, `reached`, `after`: the end
 
 The key of the certificate is made here and goes to nobody but the process that asked. At the end of stdin this process
 ends, too, whatever it is doing.
@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from josepy.jwk import JWK
 
-from sslterm.certs.acme_client import Failed, Network, explain, problem, retry_after
+from sslterm.certs.acme_client import Failed, Network, explain, refusal, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,9 @@ def main() -> None:
             _tell("issued", **server.issue(order))
     except Exception as error:  # noqa: BLE001 - whatever it is: it is told, and tried again later
         failed = explain(error)
-        _tell("failed", why=str(failed), reached=failed.reached, after=network.after if network else 0.0)
+        _tell(
+            "failed", why=str(failed), kind=failed.kind, reached=failed.reached, after=network.after if network else 0.0
+        )
     os._exit(0)  # the other thread waits for stdin, and would have the interpreter complain of that
 
 
@@ -155,25 +157,30 @@ class _Server:
         _lines.get()
         for each in chosen:
             self._server.answer_challenge(each, each.chall.response(jwk))
-        failures = [failure for each in open_ones for failure in self._decided(each)]
-        if failures:
-            raise Failed("; ".join(failures))
+        faults = {}
+        for name, each in sorted(zip(names, open_ones, strict=True), key=lambda pair: pair[0]):
+            fault = self._decided(name, each)
+            if fault is not None:
+                faults[name] = fault
+        if faults:
+            raise refusal(*faults.values(), of=list(faults))
 
-    def _decided(self, authorization: messages.AuthorizationResource) -> list[str]:
-        """Wait for the server's decision; what it found wrong."""
-        name = authorization.body.identifier.value
+    def _decided(self, name: str, authorization: messages.AuthorizationResource) -> messages.Error | None:
+        """Wait for the server's decision; what it found wrong, if it did."""
         while time.monotonic() < self._deadline:
             authorization, response = self._server.poll(authorization)
             if authorization.body.status not in _UNDECIDED:
                 break
             time.sleep(min(max(retry_after(response, 1.0), 0.2), _LONGEST_PAUSE))
         else:
-            return [f"{name}: not validated within {_PATIENCE:g} s"]
+            raise Failed(f"{name}: not validated within {_PATIENCE:g} s")
         if authorization.body.status == messages.STATUS_VALID:
-            return []
-        faults = [each.error for each in authorization.body.challenges if each.error]
-        found = [f"{name}: {phrase}" for each in faults for phrase in problem(each)]
-        return found or [f"{name}: the authorization is {authorization.body.status.name}"]
+            return None
+        for each in authorization.body.challenges:
+            if each.error:
+                found: messages.Error = each.error
+                return found
+        raise Failed(f"{name}: the authorization is {authorization.body.status.name}")
 
     def _finish(self, resource: messages.OrderResource) -> str:
         """Have the certificate issued; the chain."""

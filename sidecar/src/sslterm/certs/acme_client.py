@@ -20,7 +20,7 @@ from josepy.json_util import field
 from josepy.jwa import ES256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from josepy.jwk import JWK
 
@@ -35,8 +35,10 @@ _LONGEST: Final = 4096
 class Failed(Exception):  # noqa: N818 - an outcome, not a defect
     """No certificate this time: `str()` says why, in the server's words."""
 
-    def __init__(self, why: str, *, reached: bool = True) -> None:
+    def __init__(self, why: str, *, kind: str = "", reached: bool = True) -> None:
         super().__init__(why)
+        self.kind = kind or why
+        """The same for what failed for the same reason; the server's words may hold tokens and addresses."""
         self.reached = reached
         """The server took the request and refused; else it could not even be asked."""
 
@@ -111,14 +113,14 @@ def explain(error: Exception) -> Failed:
     if isinstance(error, Failed):
         return error
     if isinstance(error, messages.Error):
-        return Failed("; ".join(problem(error))[:_LONGEST])
+        return refusal(error)
     if isinstance(error, requests.RequestException):
         host = getattr(getattr(error, "request", None), "url", None) or "the server"
         return Failed(f"{host}: {_reason(error)}"[:_LONGEST], reached=False)
     if isinstance(error, errors.TimeoutError):
         return Failed("the server did not come to a decision in time")
     if isinstance(error, errors.IssuanceError):
-        return Failed("; ".join(problem(error.error))[:_LONGEST])
+        return refusal(error.error)
     if isinstance(error, errors.ClientError) and error.args and isinstance(error.args[0], requests.Response):
         response = error.args[0]
         return Failed(f"{response.url}: answered {response.status_code}, not as an ACME server", reached=False)
@@ -127,13 +129,25 @@ def explain(error: Exception) -> Failed:
     return Failed(f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST], reached=False)
 
 
-def problem(error: messages.Error) -> Iterator[str]:
+def refusal(*faults: messages.Error, of: Sequence[str] = ()) -> Failed:
+    """What a server objects to, in full; `of`: the name that each of `faults` is about."""
+    names = of or [""] * len(faults)
+    phrases = [
+        f"{name}: {each}" if name else each
+        for name, fault in zip(names, faults, strict=True)
+        for each in _problem(fault)
+    ]
+    kinds = [f"{name} {fault.typ}" for name, fault in zip(names, faults, strict=True)]
+    return Failed("; ".join(phrases)[:_LONGEST], kind=" ".join(kinds))
+
+
+def _problem(error: messages.Error) -> Iterator[str]:
     """A problem document (RFC 7807; RFC 8555, section 6.7), and the ones in it, a phrase each."""
     identifier = getattr(error, "identifier", None)  # of subproblems, in newer versions of the library
     whom = f"{identifier.value}: " if identifier else ""
     yield f"{whom}{error.typ}: {error.detail or error.title or 'no details given'}"
     for each in error.subproblems or ():
-        yield from problem(each)
+        yield from _problem(each)
 
 
 def _reason(error: BaseException) -> str:

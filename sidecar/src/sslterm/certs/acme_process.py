@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,11 +46,12 @@ class Process:
                     stdout=theirs.fileno(),
                     stderr=self._complaint,
                 )
-            self.send(order)
         except OSError:
             self._socket.close()
             os.close(self._complaint)
             raise
+        with suppress(OSError):  # it has ended already: so says the first event
+            self.send(order)
         self._socket.setblocking(False)
 
     def send(self, what: Mapping[str, Any]) -> None:
@@ -91,4 +93,4 @@ class Process:
 
     @staticmethod
     def _failed(why: str) -> dict[str, Any]:
-        return {"event": "failed", "why": why, "reached": False, "after": 0.0}
+        return {"event": "failed", "why": why, "kind": why, "reached": False, "after": 0.0}

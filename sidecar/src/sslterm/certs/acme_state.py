@@ -122,7 +122,10 @@ def _read(path: Path, kind: type[Account | Issued]) -> dict[str, Any] | None:
         found = json.loads(content)
     except ValueError:
         found = None
-    if not isinstance(found, dict) or found.keys() != {each.name for each in fields(kind)}:
+    kinds = {each.name: str if each.type == "str" else (int, float, type(None)) for each in fields(kind)}
+    if not isinstance(found, dict) or found.keys() != kinds.keys():
+        raise Rejected(f"{path}: damaged")
+    if not all(isinstance(found[name], expected) for name, expected in kinds.items()):
         raise Rejected(f"{path}: damaged")
     return found
 

@@ -46,6 +46,8 @@ _LOOK: Final = 2.0
 _SETTLE: Final = 1.0
 """Seconds for which addresses must not have changed: IPv4 comes before IPv6, and the old one goes first."""
 _MOST_LOOKS: Final = 10
+_LEAST_PATIENCE: Final = 1.0
+"""Seconds for an answer while time runs out; else as many as there are for any."""
 _APART: Final = 5.0
 """Seconds between certificates, however often the authority asks for a renewal."""
 
@@ -73,6 +75,10 @@ class Authority:
         self._lease: Lease | None = None
         self._named: frozenset[str] = frozenset()
         self._asked = anyio.Event()
+        self._failures = 0
+        """Renewals of this certificate that failed so far."""
+        self._told = -1
+        """The stage of its life at which that was told last."""
 
     async def obtain(self) -> Credentials:
         """A certificate for a new key. The first is waited for as long as it takes; later ones raise `Rejected`."""
@@ -141,18 +147,17 @@ class Authority:
             pause = min(pause * 1.5, _LONGEST_FIRST_PAUSE)
 
     async def _renew(self, lease: Lease) -> None:
-        failures, told = 0, -1
         while True:
             try:
                 return await self._fetch(lease)
             except Rejected as error:
-                failures += 1
+                self._failures += 1
                 self._health.failed(str(error))
                 stage = lease.stage()
-                if stage > told:
-                    told = stage
+                if stage > self._told:
+                    self._told = stage
                     self._tell(lease, stage, error)
-                pause = lease.pause(failures, getattr(error, "retry_after", 0.0))
+                pause = lease.pause(self._failures, getattr(error, "retry_after", 0.0))
             await anyio.sleep(pause)
 
     def _tell(self, lease: Lease, stage: int, error: Rejected) -> None:
@@ -165,7 +170,8 @@ class Authority:
 
     async def _fetch(self, lease: Lease | None) -> None:
         """Put a new certificate into `_ready`. Raises `Rejected`."""
-        patience = PATIENCE if lease is None else max(min(PATIENCE, lease.left() / 4), 1.0)
+        left = lease.left() if lease is not None else 0.0
+        patience = max(min(PATIENCE, left / 4), _LEAST_PATIENCE) if left > 0 else PATIENCE
         named = self._look()
         made = self._made
         if made is None:
@@ -181,6 +187,7 @@ class Authority:
         self._lease = Lease.begin(facts.not_after.timestamp(), issued.renew_in)
         self._named = named
         self._asked = anyio.Event()
+        self._failures, self._told = 0, -1
         self._ready = credentials
 
 

@@ -10,6 +10,7 @@ import json
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sslterm.certs import child
 
@@ -51,6 +52,28 @@ def test_each_has_a_serial_and_a_key_of_its_own():
 
     assert x509.load_pem_x509_certificate(other["chain"].encode()).serial_number != CERT.serial_number
     assert other["key"] != MADE["key"]
+
+
+def test_a_request_names_nobody_and_is_for_a_key_of_its_own():
+    first, second = child.request(), child.request()
+    asked = x509.load_pem_x509_csr(first["request"].encode())
+
+    assert asked.is_signature_valid
+    assert list(asked.subject) == []
+    assert list(asked.extensions) == []
+    assert asked.public_key() == load_pem_private_key(first["key"].encode(), None).public_key()
+    assert asked.public_key().curve.name == "secp256r1"
+    assert first["key"] != second["key"]
+    assert first["key"].splitlines()[1] not in first["request"]
+
+
+def test_it_makes_what_the_order_says(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"make": "request"}'))
+    monkeypatch.setattr("sys.stdout", out)
+    child.main()
+
+    assert json.loads(out.getvalue()).keys() == {"request", "key"}
 
 
 def test_it_takes_an_order_and_gives_the_result(monkeypatch):

@@ -23,8 +23,8 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: w
 class Wire:
     """A connection without sockets: obeys the flow's decisions as `relay.connection` does."""
 
-    def __init__(self, *, trusted=False):
-        self.flow = HttpFlow(peer=b"192.0.2.1", trusted=trusted, max_head_size=8192)
+    def __init__(self, *, trusted=False, **who):
+        self.flow = HttpFlow(peer=b"192.0.2.1", trusted=trusted, max_head_size=8192, **who)
         self.now = 0.0
         self.to_backend = b""
         self.to_client = b""
@@ -681,3 +681,54 @@ def test_a_body_that_trickles_is_slow_however_often_a_new_one_begins():
     wire.client(POST)
 
     assert flow.pace(wire.now)[0] == 0, "after a pause, a new one"
+
+
+SMUGGLED = b"Client-Cert: :evil:\r\nX_Forwarded_Client_Cert: evil\r\nX-Forwarded-For: 6.6.6.6\r\n"
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_each_request_says_who_calls(trusted):
+    fields = b"Client-Cert: :AAAA:\r\nX-Forwarded-Client-Cert: Hash=00\r\n"
+    wire = Wire(trusted=trusted, identity=fields)
+    for _ in range(3):
+        wire.client(GET[:-2] + SMUGGLED + b"\r\n").backend(OK)
+
+    assert wire.to_backend.count(fields) == 3
+    assert wire.to_backend.lower().count(b"\nclient-cert: ") == 3
+    assert wire.to_backend.count(b"X-Forwarded-Client-Cert: ") == 3
+    assert b"evil" not in wire.to_backend
+    assert (b"6.6.6.6" in wire.to_backend) is trusted
+
+
+@pytest.mark.parametrize("request_", [GET, POST + b"hello", CHUNKED_POST, UPGRADE, GET * 2])
+def test_who_is_denied_is_answered_and_the_backend_hears_nothing(request_):
+    wire = Wire(denied="api is not allowed to call")
+    wire.client(request_)
+
+    assert wire.to_client.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+    assert wire.to_client.endswith(b"\r\n\r\n403 Forbidden: api is not allowed to call\n")
+    assert wire.flow.over
+    assert (wire.to_backend, wire.dialled) == (b"", 0)
+    assert [(each.status, each.fault) for each in wire.records] == [(403, "api is not allowed to call")]
+
+
+@given(st.lists(st.binary(max_size=60), max_size=4), st.booleans())
+def test_whatever_a_denied_client_sends_nothing_passes(pieces, begun):
+    wire = Wire(denied="no")
+    for piece in [GET[:-2], *pieces] if begun else pieces:
+        if not (wire.flow.over or wire.flow.lost):
+            wire.client(piece)
+    if not (wire.flow.over or wire.flow.lost):
+        wire.tell("client_ended")
+
+    assert (wire.to_backend, wire.dialled) == (b"", 0)
+    assert wire.to_client[9:12] in (b"", b"403", b"400", b"431", b"501", b"505")
+
+
+def test_a_denied_client_that_is_slow_is_answered_408_and_one_that_is_silent_is_closed():
+    wire = Wire(denied="no")
+    wire.client(b"GET").tell("client_late")
+    assert wire.to_client.startswith(b"HTTP/1.1 408 ")
+    wire = Wire(denied="no")
+    wire.tell("client_late")
+    assert (wire.to_client, wire.flow.over) == (b"", True)
