@@ -182,8 +182,14 @@ class Lab:
         with contextlib.suppress(NotFound):
             self.api.remove_container(container_id, force=True, v=True)
 
+    def _new_volumes(self, container_id):
+        """Those that were made with a container, which have no name of anybody's choice."""
+        mounts = (self.look(container_id) or {}).get("Mounts", [])
+        return {each["Name"] for each in mounts if each["Type"] == "volume" and len(each["Name"]) == 64}
+
     def clean(self):
-        """Remove what carries the mark, by id, until nothing new comes."""
+        """Remove what carries the mark, by id, until nothing new comes; and volumes that the engine made for it."""
+        volumes = set()
         for _ in range(100):
             mine = self.api.containers(all=True, filters={"label": [f"byfahrer-test={self.mark}"]})
             named = self.api.containers(all=True, filters={"name": [f"^/{self.mark}-"]})
@@ -201,24 +207,6 @@ class Lab:
                     self.remove(container_id)
             time.sleep(0.05)
         raise AssertionError(f"left behind: {left}")
-
-
-def audited(lab, profile, cert, key):
-    """A sidecar from the image, started by hand beside a target, with this pair and profile; its address and port."""
-    www = lab.run("www", asks=False)
-    made = lab.run(
-        "www-proxy", "sslterm", asks=False, start=False, host={"network_mode": f"container:{www}"},
-        command=["--cert=/cert.pem", "--key=/key.pem", f"--tls-profile={profile}"],
-    )  # fmt: skip
-    pair = io.BytesIO()
-    with tarfile.open(fileobj=pair, mode="w") as archive:
-        archive.add(cert, "cert.pem")
-        archive.add(key, "key.pem")
-    lab.api.put_archive(made, "/", pair.getvalue())
-    lab.api.start(made)
-    address = lab.address(www)
-    wait_until(lambda: fetch(address), 20)
-    return address, 8081
 
 
 @contextmanager
