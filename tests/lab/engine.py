@@ -182,14 +182,8 @@ class Lab:
         with contextlib.suppress(NotFound):
             self.api.remove_container(container_id, force=True, v=True)
 
-    def _new_volumes(self, container_id):
-        """Those that were made with a container, which have no name of anybody's choice."""
-        mounts = (self.look(container_id) or {}).get("Mounts", [])
-        return {each["Name"] for each in mounts if each["Type"] == "volume" and len(each["Name"]) == 64}
-
     def clean(self):
-        """Remove what carries the mark, by id, until nothing new comes; and volumes that the engine made for it."""
-        volumes = set()
+        """Remove what carries the mark, by id, until nothing new comes."""
         for _ in range(100):
             mine = self.api.containers(all=True, filters={"label": [f"byfahrer-test={self.mark}"]})
             named = self.api.containers(all=True, filters={"name": [f"^/{self.mark}-"]})
