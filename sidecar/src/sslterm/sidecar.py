@@ -14,12 +14,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Final
 
 import anyio
-import anyio.to_thread
 from anyio import CancelScope
 
 from sslterm import netns
-from sslterm.access_log import AccessLog
-from sslterm.certs import challenge, tickets
+from sslterm.certs import tickets
 from sslterm.certs.bundle import Rejected, Source
 from sslterm.certs.files import AuthoritiesFile, FilePair
 from sslterm.certs.folder import Folder
@@ -28,17 +26,11 @@ from sslterm.certs.joined import Joined
 from sslterm.certs.selfsigned import SelfSigned
 from sslterm.certs.store import Identity, Store
 from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend, open_redirect, try_addresses
-from sslterm.relay.loop import Relay
-from sslterm.relay.policy import Policy
-from sslterm.relay.tally import Tally
 from sslterm.settings import ClientAuth, Mode, Settings
+from sslterm.single import Single
 from sslterm.waiting import first_of
 
 if TYPE_CHECKING:
-    import socket
-    import ssl
-    from collections.abc import Sequence
-
     from anyio.abc import TaskGroup
 
     from sslterm.admin import Admin
@@ -55,7 +47,6 @@ if TYPE_CHECKING:
 Report = Callable[[str, str], None]
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_STANDARD_OUTPUT: Final = 1
 
 
 class _Phase(enum.StrEnum):
@@ -114,9 +105,9 @@ class _Sidecar:
             return refusal.code
         return self._farewell()
 
-    def _choose_relay(self) -> _OwnRelay | Pool:
+    def _choose_relay(self) -> Single | Pool:
         if self._settings.workers == 1:
-            return _OwnRelay(self._settings, self._store, self._report)
+            return Single(self._settings, self._store, self._report)
         from sslterm.workers import Pool
 
         return Pool(self._settings, self._report)
@@ -341,68 +332,3 @@ class _Sidecar:
             return 1
         self._report("INFO", f"Stopped; {served}")
         return 0
-
-
-class _OwnRelay:
-    """The relay in this process, on a thread of its own: what `Pool` does with several, for one."""
-
-    def __init__(self, settings: Settings, store: Store, report: Report) -> None:
-        self._settings = settings
-        self._store = store
-        self._report = report
-        self._relay = Relay()
-        self._access_log: AccessLog | None = None
-        self._challenge: ssl.SSLContext | None = None
-        self.tally = Tally()
-
-    @property
-    def cut(self) -> int:
-        """Connections that were cut at the end."""
-        return self._relay.cut
-
-    async def start(self, identity: Identity) -> None:
-        """Nothing: it asks the store for each connection's certificate."""
-
-    async def renew(self, identity: Identity) -> None:
-        """Nothing, as above."""
-
-    async def challenge(self, proofs: Sequence[challenge.Proof]) -> None:
-        """Answer an ACME server's checks with `proofs`, or none any more."""
-        self._challenge = challenge.build(proofs)
-
-    async def serve(self, listener: socket.socket, backends: tuple[Backend, ...]) -> None:
-        """Accept at `listener`."""
-        if self._settings.access_log:
-            self._access_log = AccessLog(_STANDARD_OUTPUT, self._settings.log_format)
-        policy = Policy(
-            settings=self._settings,
-            context=self._store.context,
-            challenge=lambda: self._challenge,
-            own_uri=self._store.own_uri,
-            backends=backends,
-            access_log=self._access_log,
-            report=self._report,
-            tally=self.tally,
-        )
-        self._relay.add(listener, policy)
-
-    async def run(self) -> None:
-        """Relay until drained or stopped."""
-        try:
-            await anyio.to_thread.run_sync(self._relay.run, abandon_on_cancel=True)
-        except anyio.get_cancelled_exc_class():
-            self._relay.stop()  # another task failed: the process must not wait for this thread
-            raise
-
-    def drain(self, timeout: float) -> None:
-        """Accept who waits, finish what is under way, cut what is left after `timeout` seconds."""
-        self._relay.drain(timeout)
-
-    def stop(self) -> None:
-        """Cut everything, now."""
-        self._relay.stop()
-
-    def close(self) -> None:
-        """Write what is left of the log."""
-        if self._access_log is not None:
-            self._access_log.close()
