@@ -1,60 +1,68 @@
-"""Has sslyze and testssl.sh judge a sidecar, in its image and from source, in both profiles; exits 1 if one objects."""
+"""Has sslyze and testssl.sh judge a sidecar, injected and from source, in both profiles; exits 1 if one objects."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab import judges
-from lab.engine import Lab, NoEngineError, audited, reach
+from lab.engine import NoEngineError, reach
 from lab.judges import AUDIT, EXCUSED, PROFILES, Verdict
 from lab.private_ca import PrivateCa
 from lab.sidecar import free_port, hello_backend, sidecar
+from lab.trust import PORT, scene
+
+
+@dataclass(frozen=True)
+class Subject:
+    address: str
+    port: int
+    roots: bytes
+    """Whom to believe, in PEM."""
 
 
 @contextmanager
-def from_source(profile: str, cert: Path, key: Path) -> Iterator[tuple[str, int]]:
-    """A process of this machine's Python and OpenSSL; its address and port."""
-    flags = (f"--frontend-addr=127.0.0.1:{free_port()}", f"--cert={cert}", f"--key={key}", f"--tls-profile={profile}")
-    with hello_backend() as backend, sidecar(*flags, f"--backend-addr=127.0.0.1:{backend}") as running:
-        yield "127.0.0.1", running.port
+def from_source(profile: str) -> Iterator[Subject]:
+    """A process of this machine's Python and OpenSSL, with a pair of a private authority."""
+    ca = PrivateCa.made()
+    with tempfile.TemporaryDirectory() as folder, hello_backend() as backend:
+        cert, key = ca.issue("localhost", "127.0.0.1").write(Path(folder))
+        flags = (f"--frontend-addr=127.0.0.1:{free_port()}", f"--backend-addr=127.0.0.1:{backend}")
+        with sidecar(*flags, f"--cert={cert}", f"--key={key}", f"--tls-profile={profile}") as running:
+            yield Subject("127.0.0.1", running.port, ca.pem)
 
 
 @contextmanager
-def from_image(profile: str, cert: Path, key: Path) -> Iterator[tuple[str, int]]:
-    """Beside a target on the engine; the target's address, and the port."""
-    api = reach()
-    lab = Lab(api)
-    try:
-        yield audited(lab, profile, cert, key)
-    finally:
-        lab.clean()
-        api.close()
+def injected(profile: str) -> Iterator[Subject]:
+    """A target on the engine, whose sidecar has the image's OpenSSL and a certificate of byfahrer's authority."""
+    with closing(reach()) as api, scene(api, tell=False) as made:
+        made.begin()
+        www = made.target(tls_profile=profile)
+        yield Subject(made.lab.address(www), PORT, made.home.root().encode())
 
 
-KINDS = {"image": from_image, "source": from_source}
+KINDS = {"injected": injected, "source": from_source}
 
 
 def judge(kind: str, profile: str) -> list[Verdict]:
     """Both judges, one after the other, on a sidecar of its own."""
-    name = f"{kind}-{profile}"
-    ca = PrivateCa.made()
-    (AUDIT / name).mkdir(parents=True, exist_ok=True)
-    root = AUDIT / name / "ca.pem"
-    root.write_bytes(ca.pem)
-    cert, key = ca.issue("localhost", "127.0.0.1").write(AUDIT / name)
+    folder = AUDIT / f"{kind}-{profile}"
+    folder.mkdir(parents=True, exist_ok=True)
+    roots = folder / "roots.pem"
     verdicts = []
-    with KINDS[kind](profile, cert, key) as (address, port):
+    with KINDS[kind](profile) as subject:
+        roots.write_bytes(subject.roots)
         for verdict, output in (
-            judges.ask_sslyze(address, port, profile, root),
-            judges.ask_testssl(address, port, root, AUDIT / name / "testssl.json"),
+            judges.ask_sslyze(subject.address, subject.port, profile, roots),
+            judges.ask_testssl(subject.address, subject.port, roots, folder / "testssl.json"),
         ):
-            (AUDIT / name / f"{verdict.judge.removesuffix('.sh')}.txt").write_text(output)
+            (folder / f"{verdict.judge.removesuffix('.sh')}.txt").write_text(output)
             verdicts.append(verdict)
-    key.unlink()
     return verdicts
 
 
@@ -69,7 +77,7 @@ def main() -> int:
     for (kind, profile), verdicts in zip(runs, results, strict=True):
         for verdict in verdicts:
             word = "passed" if verdict.passed else "FAILED"
-            print(f"{kind:8}{profile:14}{verdict.judge:12}{word}   {len(verdict.excused)} excused")
+            print(f"{kind:10}{profile:14}{verdict.judge:12}{word}   {len(verdict.excused)} excused")
             for line in verdict.counts:
                 print(f"    {line}")
     excused = {line.split(": ")[0] for verdicts in results for verdict in verdicts for line in verdict.excused}

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from lab.injector import byfahrer
-from lab.trust import certificate, client, get, post, scene, token_of
+from lab.trust import certificate, client, file_of, get, post, scene, token_of
 from lab.waiting import wait_until
 
 PRIVATE = re.compile("PRIVATE KEY")
@@ -135,3 +135,27 @@ def test_the_state_folder_is_for_its_owner_alone(stage, secrets):
     for each in files:
         if found(each.read_text(errors="replace"), secrets):
             assert oct(each.stat().st_mode & 0o777) == "0o600"
+
+
+def test_with_the_injector_in_a_container_of_its_own(lab):
+    own = lab.run(
+        "byfahrer", "byfahrer", asks=False, command=["--log-level", "debug", "run"],
+        environment={"BYFAHRER_ONLY_LABEL": lab.scope},
+        host={"binds": ["/var/run/docker.sock:/var/run/docker.sock"]},
+    )  # fmt: skip
+    wait_until(lambda: b"Connected to" in lab.api.logs(own), 20)
+    www = lab.run()
+    made = lab.api.exec_create(own, ["/usr/bin/byfahrer", "ca", "root"], stderr=False)
+    context = client(lab.api.exec_start(made["Id"]).decode())
+    wait_until(lambda: get_quietly(lab.address(www), context), 20)
+    sidecar = lab.sidecars(www)[0]["Id"]
+    state = {name: file_of(lab, own, f"/var/lib/byfahrer/{name}") for name in ("ca.json", "token.key")}
+    secrets = {
+        "the token": file_of(lab, sidecar, "/run/sslterm/token").strip(),
+        "the token's key": state["token.key"].strip(),
+        "the root's key": "".join(json.loads(state["ca.json"])["key"].splitlines()[1:-1])[:48],
+    }
+    for each in (own, www, sidecar):
+        assert found(json.dumps(lab.look(each)), secrets) == []
+        assert found(lab.api.logs(each).decode(), secrets) == []
+    assert len(found("".join(secrets.values()), secrets)) == len(secrets)

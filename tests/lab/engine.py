@@ -203,24 +203,6 @@ class Lab:
         raise AssertionError(f"left behind: {left}")
 
 
-def audited(lab, profile, cert, key):
-    """A sidecar from the image, started by hand beside a target, with this pair and profile; its address and port."""
-    www = lab.run("www", asks=False)
-    made = lab.run(
-        "www-proxy", "sslterm", asks=False, start=False, host={"network_mode": f"container:{www}"},
-        command=["--cert=/cert.pem", "--key=/key.pem", f"--tls-profile={profile}"],
-    )  # fmt: skip
-    pair = io.BytesIO()
-    with tarfile.open(fileobj=pair, mode="w") as archive:
-        archive.add(cert, "cert.pem")
-        archive.add(key, "key.pem")
-    lab.api.put_archive(made, "/", pair.getvalue())
-    lab.api.start(made)
-    address = lab.address(www)
-    wait_until(lambda: fetch(address), 20)
-    return address, 8081
-
-
 @contextmanager
 def swarm(api=None):
     """The engine as the manager of a Swarm of one; left again only if it was in none before."""

@@ -29,6 +29,7 @@ EXCUSED = {
         "HIGH",
     ): "a private authority without CRL or OCSP: certificates run out before a list would tell",
     ("engine_problem", "WARN"): "says that the OpenSSL of this machine, not the server, knows no GOST ciphers",
+    ("sessionresumption_ticket", "WARN"): "its client at times hangs up before a ticket is there to be tried",
     ("cipher_order", "HIGH"): "Mozilla's profiles leave the order to the client, all ciphers being strong, and so does "
     "testssl.sh since 3.2 (its issue 1311)",
 }

@@ -40,7 +40,7 @@ class Pebble:
     """Where names are checked by TLS."""
     http_port: int
     host: str = "127.0.0.1"
-    """Where it listens itself; its DNS is on the loopback interface always."""
+    """Where it listens itself."""
     log: list[str] = field(default_factory=list)
 
     @property
@@ -109,13 +109,13 @@ def pebble(
     """
     Pebble and its DNS, ready; certificates are valid for `validity` seconds.
 
-    `listen`: its port, if it matters; `host`: its address, where containers are to reach it.
+    `host`: where it listens, if others than this machine are to reach it; `listen`: at which port, if that matters.
     """
-    cert, key = make(host, "127.0.0.1", "localhost").write(folder / "pebble")
+    cert, key = make(host, "localhost").write(folder / "pebble")
     listen, management, dns, dns_management = listen or free_port(), *(free_port() for _ in range(3))
     config = {
         "listenAddress": f"{host}:{listen}",
-        "managementListenAddress": f"127.0.0.1:{management}",
+        "managementListenAddress": f"{host}:{management}",
         "certificate": str(cert),
         "privateKey": str(key),
         "httpPort": http_port,

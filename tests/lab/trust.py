@@ -96,7 +96,8 @@ class Scene:
 
 
 @contextmanager
-def scene(engine):
+def scene(engine, *, tell=True):
+    """`tell`: print what the injector said, which is shown where a test fails."""
     made = Scene(Lab(engine), Home())
     try:
         yield made
@@ -104,7 +105,8 @@ def scene(engine):
         if made.injector:
             if not made.injector.ended:
                 made.injector.stop()
-            print(*made.injector.lines, sep="\n")
+            if tell:
+                print(*made.injector.lines, sep="\n")
         made.lab.clean()
         made.home.remove()
 

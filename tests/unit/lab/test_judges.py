@@ -58,6 +58,12 @@ def test_an_excuse_is_for_one_severity_and_nothing_critical_is_excused() -> None
     assert all(EXCUSED.values())
 
 
+def test_a_check_that_could_not_be_made_counts_but_for_two_that_are_about_the_judge_itself() -> None:
+    assert weigh([*WHOLE, finding("sessionresumption_ticket", "WARN", "check failed")]).passed
+    assert weigh([*WHOLE, finding("engine_problem", "WARN", "No engine or GOST support via engine")]).passed
+    assert weigh([*WHOLE, finding("scanTime", "WARN", "Scan interrupted")]).counts
+
+
 @pytest.mark.parametrize("without", ["scanTime", "cert_chain_of_trust", "ROBOT"])
 def test_a_run_that_ended_early_did_not_pass(without: str) -> None:
     verdict = weigh([each for each in WHOLE if each["id"] != without])
