@@ -140,6 +140,13 @@ def test_a_target_that_joins_a_network_gets_a_new_certificate_and_keeps_its_side
     assert (after["Id"], after["State"]["StartedAt"]) == (before["Id"], before["State"]["StartedAt"])
 
 
+def test_a_target_that_is_renamed_gets_a_certificate_with_its_new_name(lab, www):
+    lab.api.rename(www, f"{lab.mark}-market")
+    wait_until(lambda: f"{lab.mark}-market" in names_in(served(lab, www)), 40)
+
+    assert f"{lab.mark}-www" not in names_in(served(lab, www))
+
+
 def test_a_token_outlives_the_injector(lab, injector):
     first = injector()
     first.is_ready()

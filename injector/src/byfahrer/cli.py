@@ -159,7 +159,8 @@ def ps(
     chosen = options.authority(**authority)
 
     async def look(engine: DockerEngine) -> list[status.Row]:
-        return await status.rows(engine, await manual.with_authority(engine, policy, chosen, options.own_id()))
+        trusting = await manual.with_authority(engine, policy, chosen, options.own_id())
+        return await status.rows(engine, trusting, manual.certificates(chosen))
 
     found = _ask(docker_host, look)
     if as_json:

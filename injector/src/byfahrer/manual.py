@@ -14,7 +14,10 @@ from dataclasses import dataclass, replace
 import anyio
 
 from byfahrer import labels, rundir, settings
+from byfahrer.authority import ledger
+from byfahrer.authority.errors import StateError
 from byfahrer.authority.state import StateFolder
+from byfahrer.authority.times import utc
 from byfahrer.authority.tokens import Tokens
 from byfahrer.engine.errors import ConflictError, NotFoundError
 from byfahrer.engine.interface import Engine
@@ -70,6 +73,17 @@ def token_maker(chosen: settings.Authority | None) -> Token | None:
         except OSError:
             return None
     return Tokens.load(StateFolder(chosen.state_dir)).make
+
+
+def certificates(chosen: settings.Authority | None) -> dict[str, str]:
+    """What is known of sidecars' certificates, by their IDs: nothing, where we may not read the authority's folder."""
+    if chosen is None:
+        return {}
+    try:
+        found = ledger.read(StateFolder(chosen.state_dir), ledger.FILE)
+    except StateError:
+        return {}
+    return {each.sidecar_id: each.state(utc()) for each in found}
 
 
 async def inject(

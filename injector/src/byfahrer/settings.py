@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -131,7 +132,8 @@ def run_dir(environ: Mapping[str, str], *, root: bool, state_dir: str) -> str:
 
 
 def _folder(option: str, text: str) -> Path:
-    path = Path(text).absolute() if text else None
+    # As the engine will show it: a path with dots in it would be another one for who compares them.
+    path = Path(f"/{posixpath.normpath(Path(text).absolute()).lstrip('/')}") if text else None
     # What a socket's address has room for, less the longest name of one.
     if path is None or "\0" in text or len(str(path).encode()) > _LONGEST_FOLDER:
         raise SettingError(f"{option}={text!r}: expected a path to a folder, at most {_LONGEST_FOLDER} bytes long")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Any
@@ -12,7 +12,7 @@ import anyio
 
 from byfahrer import labels
 from byfahrer.engine.interface import Engine
-from byfahrer.model import Container, Inject, Observed, Status, one_line
+from byfahrer.model import NOTHING, Container, Inject, Observed, Status, one_line
 from byfahrer.plan import Policy, fits, own_sidecars, plan
 from byfahrer.reconcile import resync
 from byfahrer.reconcile.observe import observe
@@ -36,6 +36,8 @@ class Row:
     since: int = 0
     """Nanoseconds since 1970."""
     manual: bool = False
+    certificate: str = ""
+    """`valid`, `expired`, or `failing: ` and why it is not renewed, where the authority knows."""
     problems: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -48,11 +50,13 @@ class Row:
         if self.problems:
             return (*first, one_line(f"{self.state}: {'; '.join(self.problems)}"))
         addresses = one_line(f"{self.frontend} -> {self.backend}", 200) if self.frontend else "-"
-        return (*first, self.state, addresses, _ago(now - self.since / 1e9) if self.since else "-")
+        word = self.certificate.partition(":")[0]
+        state = f"{self.state}, certificate {word}" if word in ("failing", "expired") else self.state
+        return (*first, state, addresses, _ago(now - self.since / 1e9) if self.since else "-")
 
 
-async def rows(engine: Engine, policy: Policy) -> list[Row]:
-    """Everything there is to show now, by target."""
+async def rows(engine: Engine, policy: Policy, certificates: Mapping[str, str] = NOTHING) -> list[Row]:
+    """Everything there is to show now, by target. `certificates`: what is known of them, by the sidecar's ID."""
     observed: list[Observed] = []
 
     async def look(target_id: str) -> None:
@@ -61,7 +65,11 @@ async def rows(engine: Engine, policy: Policy) -> list[Row]:
     async with anyio.create_task_group() as tasks:
         for target_id in resync.targets(await engine.containers()):
             tasks.start_soon(look, target_id)
-    found = [row for each in observed for row in rows_of(each, policy)]
+    found = [
+        replace(row, certificate=certificates.get(row.sidecar_id, ""))
+        for each in observed
+        for row in rows_of(each, policy)
+    ]
     return sorted(found, key=lambda row: (row.target, row.target_id, row.sidecar))
 
 

@@ -82,6 +82,11 @@ def test_of_the_authority_little_has_to_be_said():
     assert (made.leaf_lifetime, made.trust_domain, made.permit_dns, made.ca_cert) == (86400, "", (), None)
 
 
+@pytest.mark.parametrize("text", ["/run/x/../y/", "//run/y", "/run/./y"])
+def test_a_folder_has_one_way_to_be_written(text):
+    assert authority(run_dir=text).run_dir == Path("/run/y")
+
+
 def test_the_authority_is_as_its_operator_says():
     made = authority(
         trust_domain="example.org", permit_dns=("Shop.example, a.example", "b"), leaf_lifetime="90d",

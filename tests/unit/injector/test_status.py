@@ -1,5 +1,6 @@
 """What ps shows, and how."""
 
+import anyio
 import pytest
 
 from byfahrer import settings, status
@@ -121,3 +122,30 @@ def test_json_has_a_time_people_can_read():
 
     assert row.as_json()["since"] == "1970-01-01T00:00:01+00:00"
     assert status.Row(target="x", target_id="1", state="missing").as_json()["since"] is None
+
+
+@pytest.mark.parametrize(
+    ("certificate", "expected"),
+    [
+        ("", "running"),
+        ("valid", "running"),
+        ("expired", "running, certificate expired"),
+        ("failing: the authority does not answer", "running, certificate failing"),
+    ],
+)
+def test_a_certificate_that_is_in_trouble_shows_and_others_do_not(certificate, expected):
+    row = status.Row(target="x", target_id="1", sidecar="x-proxy", state="running", certificate=certificate)
+
+    assert row.cells(0)[2] == expected
+    assert row.as_json()["certificate"] == certificate
+
+
+def test_what_is_known_of_certificates_is_told_of_the_right_sidecars():
+    async def rows():
+        engine = MemoryEngine()
+        key = engine.run("www", {"byfahrer.proxy-image": "sslterm"})
+        await Reconciler(engine, settings.policy()).reconcile(key)
+        (sidecar,) = engine.sidecars(key)
+        return await status.rows(engine, settings.policy(), {sidecar.id: "valid", "other": "expired"})
+
+    assert [row.certificate for row in anyio.run(rows)] == ["valid"]
