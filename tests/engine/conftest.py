@@ -20,14 +20,6 @@ def engine():
     api.close()
 
 
-@pytest.fixture
-def lab(engine):
-    """This test's part of the engine."""
-    made = Lab(engine)
-    yield made
-    made.clean()
-
-
 @pytest.fixture(autouse=True)
 def home(monkeypatch):
     """Folders of this test's own for the authority: of every byfahrer in it, the daemon or a command."""
@@ -36,6 +28,14 @@ def home(monkeypatch):
         monkeypatch.setenv(name, value)
     yield made
     made.remove()
+
+
+@pytest.fixture
+def lab(engine, home):
+    """This test's part of the engine."""
+    made = Lab(engine)
+    yield made
+    made.clean()
 
 
 @pytest.fixture

@@ -25,7 +25,10 @@ def www(lab):
         ({"labels": {"byfahrer.mode": "sctp"}}, "byfahrer.mode='sctp': expected http or tcp"),
         ({"labels": {"byfahrer.frontend": "443"}}, "byfahrer.frontend='443': expected host:port, :port"),
         ({"labels": {"byfahrer.frontent": ":443"}}, "there is no such label; did you mean byfahrer.frontend?"),
-        ({"labels": {"byfahrer.backend": ":8081"}}, "byfahrer.backend=':8081': expected another port than frontend"),
+        (
+            {"labels": {"byfahrer.backend": ":8081"}},
+            "byfahrer.backend=':8081': expected another port than byfahrer.frontend",
+        ),
         ({"labels": {"byfahrer.proxy-image": "evil.com/sslterm"}}, "expected an allowed image (--allow-image): "),
         ({"labels": {"byfahrer.enable": "perhaps"}}, "byfahrer.enable='perhaps': expected true or false"),
         ({"labels": {"org.qnib.gosslterm.ssl.volume.from": "true"}}, "expected a path in a volume or bind mount"),

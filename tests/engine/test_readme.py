@@ -23,7 +23,7 @@ def docker(*arguments: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _anew(engine: APIClient) -> Iterator[None]:
-    names = ("www", "shop", "plain")
+    names = ("www", "shop", "plain", "api")
     sidecars = (f"{name}-{end}" for name in names for end in ("tls", "proxy"))
     volumes = ("byfahrer", "byfahrer-run", "examples_byfahrer", "examples_byfahrer-run")
     with nothing_left(engine, "byfahrer", *names, *sidecars, volumes=volumes):
@@ -80,14 +80,23 @@ def test_by_label(folder: Path) -> None:
     assert "httpcheck" in second
 
 
+def byfahrer() -> None:
+    """The daemon, as an earlier section starts it."""
+    mounts = ("/var/run/docker.sock:/var/run/docker.sock", "byfahrer:/var/lib/byfahrer", "byfahrer-run:/run/byfahrer")
+    docker("run", "-d", "--name", "byfahrer", *(word for each in mounts for word in ("-v", each)), "byfahrer")
+
+
+def test_who_may_call(folder: Path) -> None:
+    byfahrer()
+    (printed,) = run("Who may call", folder)
+    assert '["client-cert", ":' in printed.lower()
+    assert "uri=spiffe://byfahrer.internal/client/laptop" in printed.lower()
+    assert "laptop" in printed
+
+
 def test_a_swarm_service(folder: Path) -> None:
     with swarm():
-        mounts = (
-            "/var/run/docker.sock:/var/run/docker.sock",
-            "byfahrer:/var/lib/byfahrer",
-            "byfahrer-run:/run/byfahrer",
-        )
-        docker("run", "-d", "--name", "byfahrer", *(word for each in mounts for word in ("-v", each)), "byfahrer")
+        byfahrer()
         (printed,) = run("A Swarm service", folder)
     assert ANSWER in printed
 
