@@ -182,8 +182,14 @@ class Lab:
         with contextlib.suppress(NotFound):
             self.api.remove_container(container_id, force=True, v=True)
 
+    def _unnamed_volumes(self, container_id):
+        """Those that were made with a container, which have no name of anybody's choice."""
+        mounts = (self.look(container_id) or {}).get("Mounts", [])
+        return {each["Name"] for each in mounts if each["Type"] == "volume" and len(each["Name"]) == 64}
+
     def clean(self):
-        """Remove what carries the mark, by id, until nothing new comes."""
+        """Remove what carries the mark, by id, until nothing new comes; and volumes that the engine made for it."""
+        unnamed = set()
         for _ in range(100):
             mine = self.api.containers(all=True, filters={"label": [f"byfahrer-test={self.mark}"]})
             named = self.api.containers(all=True, filters={"name": [f"^/{self.mark}-"]})
@@ -195,8 +201,13 @@ class Lab:
                     self.api.remove_image(image)
                 for volume in self.volumes:
                     self.api.remove_volume(volume)
+                # One that a container made and another has by its name stays behind when they are removed.
+                for volume in unnamed:
+                    with contextlib.suppress(APIError):
+                        self.api.remove_volume(volume)
                 return
             for container_id in left:
+                unnamed |= self._unnamed_volumes(container_id)
                 with contextlib.suppress(APIError):
                     self.remove(container_id)
             time.sleep(0.05)
