@@ -41,6 +41,8 @@ _LONGEST_SLEEP: Final = 30.0
 """Seconds: the clock may be set, or the machine suspended."""
 _SETTLED: Final = 21600.0
 """Seconds that a new certificate is left alone for: a server in error must not have them ordered without end."""
+_LATEST: Final = 0.1
+"""What is left of a certificate's life when it is renewed at the latest."""
 _DAYS: Final = 30.0
 """Of the self-signed certificate."""
 
@@ -278,6 +280,7 @@ def _planned(issued: Issued, window: dict[str, Any]) -> Issued:
     now = time.time()
     start, end = window["start"], window["end"]
     at = issued.renew_at if start <= issued.renew_at <= end else within(start, end, _chance())
+    at = min(at, issued.not_after - _LATEST * (issued.not_after - issued.not_before))  # whatever the server suggests
     return replace(issued, renew_at=at, ask_at=next_question(now, window["ask_in"]))
 
 

@@ -312,6 +312,20 @@ def test_a_renewal_that_fails_leaves_the_certificate(bench):
     bench.run(test)
 
 
+def test_no_window_keeps_a_certificate_from_being_renewed_before_it_ends(bench):
+    far = time.time() + 9000 * DAY
+    bench.script = [[issued(window={"start": far, "end": far, "ask_in": 100.0})]]
+
+    async def test():
+        source = bench.source()
+        await source.obtain()
+        await source.changed()
+        kept = bench.folder.load()
+        assert kept.renew_at == pytest.approx(kept.not_after - 9 * DAY)
+
+    bench.run(test)
+
+
 def test_the_servers_window_decides(bench):
     now = time.time()
     window = {"start": now + DAY, "end": now + 2 * DAY, "ask_in": 100.0}
