@@ -53,6 +53,11 @@ ACME_VOLUME: Final = "byfahrer-acme-"
 
 MOST_ERRORS: Final = 5
 """Of one target; an image can carry labels by the ten thousand."""
+LONGEST_VALUE: Final = 16384
+"""
+Characters of a label that are read. An image may carry one of many megabytes, and reading a list takes some seconds for
+each of them, at every look, in which nobody else is looked after. The kernel takes 128 KiB in one variable.
+"""
 LONGEST_GUESS: Final = 40
 """Characters of a name for which a similar one is looked for."""
 SHORTEST_LEAF, LONGEST_LEAF = 60.0, 90 * 86400.0
@@ -72,7 +77,9 @@ def sidecar_spec(
     labels: tuple[tuple[str, str], ...] = (),
 ) -> SidecarSpec | list[LabelError]:
     """The spec that the annotations of this target describe, or everything that is wrong with them."""
-    errors: list[LabelError] = []
+    errors = [each.error(f"at most {LONGEST_VALUE} characters") for _, each in sorted(found.items()) if _long(each)]
+    if errors:
+        return _few(errors)
     environ: dict[str, str] = {}
     taken: tuple[Mount, ...] = ()
     image = found[PROXY_IMAGE].value.strip()
@@ -99,8 +106,7 @@ def sidecar_spec(
     unknown = sorted(found.keys() - SETTINGS.keys() - OTHERS)
     errors += [_unknown(name, found[name]) for name in unknown[:MOST_ERRORS]]
     if errors:
-        more = len(errors) + len(unknown[MOST_ERRORS:]) - MOST_ERRORS
-        return [*errors[:MOST_ERRORS], *([LabelError(f"and {more} more")] if more > 0 else [])]
+        return _few(errors, len(unknown[MOST_ERRORS:]))
     # An image of 2017 asks nobody for a certificate.
     if authority and not _of_2017(image):
         environ["SSLTERM_AUTHORITY"] = posixpath.join(AUTHORITY_AT, SOCKET)
@@ -123,6 +129,16 @@ def sidecar_spec(
         stop_timeout=math.ceil(settings.drain_timeout) + 2,
         labels=labels,
     )
+
+
+def _long(annotation: Annotation) -> bool:
+    return len(annotation.value) > LONGEST_VALUE
+
+
+def _few(errors: list[LabelError], others: int = 0) -> list[LabelError]:
+    """The first of them, and how many there are besides."""
+    more = len(errors) + others - MOST_ERRORS
+    return [*errors[:MOST_ERRORS], *([LabelError(f"and {more} more")] if more > 0 else [])]
 
 
 def _setting(setting: Spec, annotation: Annotation, image: str) -> dict[str, str]:
@@ -173,6 +189,8 @@ def _of_certificates(found: Annotations) -> list[LabelError]:
 
 def names(text: str) -> tuple[str, ...]:
     """Names and addresses between commas, the first label of a name perhaps `*`; ValueError."""
+    if len(text) > LONGEST_VALUE:
+        raise ValueError(text)
     found = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip().lower())))
     for name in found:
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +28,8 @@ MOST = 4 * 1024**2
 MOST_ALIKE = 10
 """Files of one hash: `HASH.0` to `HASH.9`."""
 
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
+_END = b"-----END CERTIFICATE-----"
 _DEBIAN = "/usr/local/share/ca-certificates"
 _HASHED = "/etc/ssl/certs"
 
@@ -146,12 +147,20 @@ async def _write(engine: Engine, target: Container, file: File) -> str:
 
 def _blocks(pem: bytes) -> list[bytes]:
     """Each certificate by itself."""
-    return [found[0] + b"\n" for found in _CERTIFICATE.finditer(pem)]
+    return [_BEGIN + each + _END + b"\n" for each in _between(pem)]
 
 
 def _bodies(pem: bytes) -> set[bytes]:
     """What the certificates are, however their lines are broken."""
-    return {b"".join(found[1].split()) for found in _CERTIFICATE.finditer(pem)}
+    return {b"".join(each.split()) for each in _between(pem)}
+
+
+def _between(pem: bytes) -> Iterator[bytes]:
+    """What is in each block, in time that goes with the size of a file which is the container's."""
+    at = 0
+    while (begin := pem.find(_BEGIN, at)) >= 0 and (end := pem.find(_END, begin)) >= 0:
+        yield pem[begin + len(_BEGIN) : end]
+        at = end + len(_END)
 
 
 def _canonical(text: str) -> bytes:

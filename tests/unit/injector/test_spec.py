@@ -1,5 +1,7 @@
 """What labels ask for beside sslterm's settings: the authority, more names, client authorities, a volume for ACME."""
 
+import time
+
 import pytest
 
 from byfahrer import labels
@@ -72,6 +74,18 @@ def test_what_is_wrong_is_said_in_labels(own, says):
     (error,) = made(own)
 
     assert says in error
+
+
+@pytest.mark.parametrize("name", ["names", "allow", "trusted-proxies", "acme", "leaf-lifetime", "frontend", "x"])
+def test_a_label_of_many_megabytes_is_refused_at_once(name):
+    value = ",".join(["10.0.0.1"] * 300_000)
+    began = time.process_time()
+    (error,) = made({name: value, "client-auth": "required"})
+    with pytest.raises(ValueError, match="10"):
+        names(value)
+    assert time.process_time() - began < 1
+    assert error.endswith(": expected at most 16384 characters")
+    assert len(error) < 300
 
 
 def test_names_and_lifetimes_are_the_authoritys_and_renew_no_sidecar():

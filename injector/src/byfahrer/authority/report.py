@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from byfahrer.authority.ledger import Holder
+from byfahrer.authority.times import moment
 from byfahrer.model import one_line
 
 SOURCES: Final = ("authority", "files", "acme", "self-signed")
@@ -106,10 +107,9 @@ def _time(told: Mapping[str, Any], name: str) -> str:
         when = dt.datetime.fromisoformat(value) if value else None
         if when is not None and when.tzinfo is None:
             raise ValueError
-        when = when.astimezone(dt.UTC) if when else None
+        return moment(when) if when else ""
     except (ValueError, OverflowError):
         raise ReportError(f"{name}: expected a time such as 2026-01-31T12:00:00Z") from None
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ") if when else ""
 
 
 def _names(told: Mapping[str, Any]) -> tuple[str, ...]:

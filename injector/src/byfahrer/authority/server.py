@@ -2,7 +2,8 @@
 The authority's unix socket: connections and their limits, the paths, and what people hear of those who are refused.
 
 Whoever can open the socket can send anything. A connection carries one request, which must be whole within seconds;
-where there are too many, the oldest that is not makes room. What happens to one of them ends nothing but itself.
+where there are too many, the oldest that is not, or has its answer, makes room. What happens to one of them ends
+nothing but itself.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ RUN_DIR: Final = Path("/run/byfahrer")
 
 MOST_CONNECTIONS: Final = 64
 """At a time; others wait in the kernel's queue. A thousand sidecars need two or three, or all as they start."""
-PATIENCE: Final = 1.0
-"""Seconds that a request may take to come where others wait."""
+PATIENCE: Final = 0.25
+"""Seconds that a request may take to come, or its sender to leave, where others wait. Sidecars send theirs at once."""
 WHOLE: Final = 10.0
 """Seconds for a request, its answer, and the engine's two in between."""
 MOST_LINGERING: Final = 1024**2
@@ -47,8 +48,8 @@ class Server:
         self._authority = authority
         self._listener = listener
         self._open = 0
-        self._asking: dict[anyio.CancelScope, float] = {}
-        """Those whose request is not whole yet, and since when; the oldest first."""
+        self._idle: dict[anyio.CancelScope, float] = {}
+        """Those whose request is not whole yet, or that have their answer, and since when; the oldest first."""
         self._closed = anyio.Event()
         self._told = Seldom(TELL_EVERY)
 
@@ -73,10 +74,10 @@ class Server:
     async def _room(self) -> None:
         """Have room for one connection more. Whoever has asked is not sent away for somebody who only might."""
         while self._open >= MOST_CONNECTIONS:
-            scope, since = next(iter(self._asking.items()), (None, math.inf))
+            scope, since = next(iter(self._idle.items()), (None, math.inf))
             wait = since + PATIENCE - anyio.current_time()
             if scope is not None and wait <= 0:
-                self._asking.pop(scope)
+                self._idle.pop(scope)
                 scope.cancel()
             self._closed = anyio.Event()
             with anyio.move_on_after(wait if wait > 0 else math.inf):
@@ -86,7 +87,7 @@ class Server:
         """One connection, from first to last."""
         connection.setblocking(False)
         scope = anyio.CancelScope()
-        self._asking[scope] = anyio.current_time()
+        self._idle[scope] = anyio.current_time()
         try:
             with connection, scope, suppress(ConnectionError), anyio.move_on_after(WHOLE):
                 await self._converse(connection, scope)
@@ -94,7 +95,7 @@ class Server:
             if self._told.again("bug") is not None:
                 logger.opt(exception=error).error("A bug of byfahrer's authority; others are served on")
         finally:
-            self._asking.pop(scope, None)
+            self._idle.pop(scope, None)
             self._open -= 1
             self._closed.set()
 
@@ -104,12 +105,14 @@ class Server:
             request = await self._receive(connection, exchange)
             if request is None:
                 return
-            self._asking.pop(scope, None)
+            self._idle.pop(scope, None)
             answer = await self.answer(request)
         except BadRequest as error:
             self._tell("", error.status, str(error))
             answer = _refusal(error.status, str(error))
         await _send(connection, exchange.answer(answer))
+        # Who stays from here on must not keep others out.
+        self._idle.setdefault(scope, anyio.current_time())
         await _linger(connection)
 
     async def _receive(self, connection: socket.socket, exchange: Exchange) -> Request | None:

@@ -12,4 +12,5 @@ def utc() -> dt.datetime:
 
 def moment(when: dt.datetime) -> str:
     """As RFC 3339 has it, in UTC, to the second."""
-    return when.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime: it writes the year 1 as "1", which nobody can read back.
+    return f"{when.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"

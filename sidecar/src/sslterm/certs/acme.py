@@ -41,6 +41,8 @@ _LONGEST_SLEEP: Final = 30.0
 """Seconds: the clock may be set, or the machine suspended."""
 _SETTLED: Final = 21600.0
 """Seconds that a new certificate is left alone for: a server in error must not have them ordered without end."""
+_LATEST: Final = 0.1
+"""What is left of a certificate's life when it is renewed at the latest."""
 _DAYS: Final = 30.0
 """Of the self-signed certificate."""
 
@@ -205,15 +207,16 @@ class Acme:
         self._process = None
         if process is not None:
             process.close()
+        taken = False
         if kind == "issued":
-            self._take(**event)
+            taken = self._take(**event)
         elif kind == "window":
             self._plan(event)
         else:
             self._fail(**event)
         self._checks.answers.clear()
         await self._show([])
-        return bool(kind == "issued")
+        return taken
 
     async def _show(self, proofs: Sequence[Proof]) -> None:
         with anyio.CancelScope(shield=True):  # the child waits for it; and it takes some milliseconds
@@ -221,15 +224,22 @@ class Acme:
 
     # What came of it.
 
-    def _take(self, chain: str, key: str, not_before: float, not_after: float, window: dict[str, Any] | None) -> None:
+    def _take(self, chain: str, key: str, not_before: float, not_after: float, window: dict[str, Any] | None) -> bool:
+        """Whether it is one that can be served."""
         renew_at = renewal(not_before, not_after, _chance())
         issued = Issued(chain, key, not_before, not_after, renew_at, None)
+        try:
+            issued.prove("the server's certificate")
+        except Rejected as error:
+            self._fail(str(error), reached=True)
+            return False
         floor = time.time() + min(_SETTLED, (not_after - not_before) / 2)  # whatever the server suggests
         planned = _planned(issued, window or {})
         self._keep(replace(planned, renew_at=max(planned.renew_at, floor)))
         self._back_off.succeeded()
         self._folder.save_failures(())
         self._failing = ""
+        return True
 
     def _plan(self, window: dict[str, Any]) -> None:
         if self._issued is not None:
@@ -270,6 +280,7 @@ def _planned(issued: Issued, window: dict[str, Any]) -> Issued:
     now = time.time()
     start, end = window["start"], window["end"]
     at = issued.renew_at if start <= issued.renew_at <= end else within(start, end, _chance())
+    at = min(at, issued.not_after - _LATEST * (issued.not_after - issued.not_before))  # whatever the server suggests
     return replace(issued, renew_at=at, ask_at=next_question(now, window["ask_in"]))
 
 

@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from sslterm.certs import context
 from sslterm.certs.bundle import Bundle, Rejected
+from sslterm.settings import Mode, TlsProfile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +46,14 @@ class Issued:
     """When to ask the server again when to renew; None if it does not tell."""
 
     def bundle(self, source: str) -> Bundle:
-        return Bundle(self.chain.encode("latin-1"), self.key.encode("latin-1"), source, source)
+        # Between the certificates a server may write what it likes.
+        return Bundle(self.chain.encode(errors="replace"), self.key.encode(errors="replace"), source, source)
+
+    def prove(self, source: str) -> None:
+        """Raise `Rejected` if it cannot be served: what is kept is served after every restart."""
+        bundle = self.bundle(source)
+        bundle.check()
+        context.prove(context.build(bundle, Mode.TCP, TlsProfile.INTERMEDIATE), bundle)
 
 
 class Folder:
@@ -81,7 +90,7 @@ class Folder:
         if found is None:
             return None
         issued = Issued(**found)
-        issued.bundle(str(self.certificate)).check()
+        issued.prove(str(self.certificate))
         return issued
 
     def load_failures(self) -> list[float]:

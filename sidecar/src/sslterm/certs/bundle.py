@@ -14,8 +14,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-_BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
-_BEGIN: Final = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----")
+_BEGIN: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 
 
 class Rejected(Exception):  # noqa: N818 - a verdict on the input, not a defect
@@ -104,7 +103,17 @@ def authorities_in(pem: bytes, source: str) -> list[bytes]:
 
 
 def _blocks(pem: bytes) -> list[tuple[str, bytes]]:
-    return [(label.decode(), body) for label, body in _BLOCK.findall(pem)]
+    """Up to the first that has no end. A pattern for a whole block would look for its end in all that follows."""
+    found = []
+    at = 0
+    while (begin := _BEGIN.search(pem, at)) is not None:
+        mark = b"-----END %b-----" % begin[1]
+        end = pem.find(mark, begin.end())
+        if end < 0:
+            break
+        found.append((begin[1].decode(), pem[begin.end() : end]))
+        at = end + len(mark)
+    return found
 
 
 def _labels(pem: bytes, source: str) -> list[str]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from byfahrer.authority.ledger import Holder
 from byfahrer.authority.report import Report, ReportError
+from lab.authority import NOW
 
 FULL = {
     "source": "acme", "serial": "00AB", "sha256": "0A:0b", "not_after": "2026-12-01T01:00:00+01:00",
@@ -48,6 +49,14 @@ def test_a_report_is_read():
 def test_what_is_wrong_is_named(change, said):
     with pytest.raises(ReportError, match=said):
         Report.read(json.dumps({**FULL, **change}).encode())
+
+
+@pytest.mark.parametrize("year", ["0001", "0999", "9999"])
+def test_a_time_of_any_year_can_be_read_back_from_the_ledger(year):
+    said = Report.read(json.dumps({**FULL, "not_after": f"{year}-06-01T00:00:00Z"}).encode())
+
+    assert said.not_after == f"{year}-06-01T00:00:00Z"
+    assert said.told_by(Holder(target="www")).ended(NOW) is (year != "9999")
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"1" * 5000, b"[" * 16000])

@@ -168,6 +168,20 @@ async def test_where_there_are_too_many_the_oldest_makes_room(world, path, monke
             await each.aclose()
 
 
+async def test_who_has_an_answer_and_stays_keeps_nobody_out(world, path, monkeypatch):
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(server, "PATIENCE", 0.01)
+    _, _, token = world.target()
+    async with serving(world, path):
+        stay = [await anyio.connect_unix(path) for _ in range(3)]
+        for each in stay:
+            await each.send(ask("GET", "/v1/authorities", "x"))
+            assert (await each.receive()).startswith(b"HTTP/1.1 401 ")
+        assert (await talk(path, ask("GET", "/v1/authorities", token))).startswith(b"HTTP/1.1 200 ")
+        for each in stay:
+            await each.aclose()
+
+
 async def test_who_has_asked_is_answered_however_many_come_after(world, path, monkeypatch):
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
     _, _, token = world.target()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from dataclasses import replace
 
@@ -143,6 +144,43 @@ def test_the_first_order(bench):
     bench.run(test)
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"chain": OTHER.cert.decode()}, "not the key of the first certificate"),
+        ({"chain": PAIR.cert.decode() + "-----BEGIN A-----" * 10}, "cut short"),
+        ({"chain": "nothing"}, "not PEM"),
+    ],
+)
+def test_what_cannot_be_served_is_neither_kept_nor_served(bench, change, why):
+    bench.script = [[issued() | change], []]
+
+    async def test():
+        source = bench.source()
+        first = await source.obtain()
+        assert await cut(source.changed)
+        assert why in bench.health.failing
+        assert bench.folder.load() is None
+        assert await source.obtain() == first
+        assert await bench.source().obtain() == first
+
+    bench.run(test)
+
+
+def test_a_server_may_write_what_it_likes_between_the_certificates(bench):
+    bench.script = [[issued() | {"chain": f"{PAIR.cert.decode()}\u4e2d \ud800\n"}]]
+
+    async def test():
+        source = bench.source()
+        await source.obtain()
+        await source.changed()
+        found = await source.obtain()
+        assert found.pairs[0].leaf() == ssl.PEM_cert_to_DER_cert(PAIR.cert.decode())
+        assert await bench.source().obtain() == found
+
+    bench.run(test)
+
+
 def test_an_account_is_kept_even_if_the_order_fails(bench):
     bench.script = [[ACCOUNT, REFUSED], [issued()]]
 
@@ -270,6 +308,20 @@ def test_a_renewal_that_fails_leaves_the_certificate(bench):
         assert await later.obtain() == before
         assert "the certificate before stays" in bench.said[-1][1]
         assert bench.health.failing == "no, no"
+
+    bench.run(test)
+
+
+def test_no_window_keeps_a_certificate_from_being_renewed_before_it_ends(bench):
+    far = time.time() + 9000 * DAY
+    bench.script = [[issued(window={"start": far, "end": far, "ask_in": 100.0})]]
+
+    async def test():
+        source = bench.source()
+        await source.obtain()
+        await source.changed()
+        kept = bench.folder.load()
+        assert kept.renew_at == pytest.approx(kept.not_after - 9 * DAY)
 
     bench.run(test)
 

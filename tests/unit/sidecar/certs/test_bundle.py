@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.certificates import make
-from sslterm.certs.bundle import Bundle, Rejected
+from sslterm.certs.bundle import Bundle, Rejected, authorities_in
 
 GOOD = make("localhost")
 LOCKED = make("localhost", passphrase=b"secret")
@@ -68,6 +69,13 @@ def test_damage_anywhere_is_a_verdict_or_passes_but_never_a_crash(noise, at, unt
         return
 
     assert bundle(damaged).leaf()
+
+
+def test_a_megabyte_of_beginnings_costs_no_time():
+    began = time.process_time()
+    with pytest.raises(Rejected, match="cut short"):
+        authorities_in(b"-----BEGIN A-----" * 60_000, "file")
+    assert time.process_time() - began < 2
 
 
 def test_the_fingerprint_is_that_of_the_leaf():
