@@ -258,7 +258,7 @@ def trust_command(docker_host: str, name: str, state_dir: str, ca_cert: str) -> 
     Have the programs in container NAME believe the authority: put its root into the system store there.
 
     For as long as that container exists. Programs with a store of their own (Java, Firefox, some of Python's) are told
-    in their own ways; `byfahrer ca root` prints the root for them.
+    in their own ways; `byfahrer ca root` prints the root for them. Roots from before a rotation are not taken out.
 
     \b
     Examples:

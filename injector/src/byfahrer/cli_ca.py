@@ -93,7 +93,10 @@ def root(state_dir: str, ca_cert: str, *, current: bool) -> None:
 )  # fmt: skip
 @click.option("--out", default=STDOUT, metavar="FILE", help="Where to write it; must not exist.  [default: stdout]")
 @click.option("--p12", is_flag=True, help="As PKCS#12, for browsers and phones, instead of PEM.")
-@click.option("--password-file", default="", metavar="FILE", help="The password of the PKCS#12 file; else it is asked.")
+@click.option(
+    "--password-file", default="", metavar="FILE",
+    help="Its first line is the password for --p12; else it is asked for, or is the first line of stdin.",
+)  # fmt: skip
 @options.state_dir
 @options.terms
 @options.issuer
@@ -176,13 +179,16 @@ def list_(state_dir: str, *, as_json: bool) -> None:
 )  # fmt: skip
 @options.state_dir
 @options.terms
-def rotate(overlap: str, state_dir: str, trust_domain: str, permit_dns: tuple[str, ...]) -> None:
+@click.option("--ca-cert", default="", envvar="BYFAHRER_CA_CERT", hidden=True)
+def rotate(overlap: str, state_dir: str, trust_domain: str, permit_dns: tuple[str, ...], ca_cert: str) -> None:
     """
     Make a new root; a running byfahrer uses it at once, and sidecars get new certificates within seconds.
 
     Until the overlap ends, who knows either root believes every sidecar: that is the time to hand out the new one.
-    With --overlap 0, as after a theft, whoever knows the old one only is locked out at once. Other terms
-    (--trust-domain, --permit-dns) are for the new root; without them it has those of the present one.
+    With --overlap 0, as after a theft, whoever knows the old one only is locked out at once. What `byfahrer ca issue`
+    made ends with the root that signed it: make it anew. Stores that were told of an old root go on believing it.
+
+    Other terms (--trust-domain, --permit-dns) are for the new root; without them it has those of the present one.
 
     \b
     Examples:
@@ -190,6 +196,9 @@ def rotate(overlap: str, state_dir: str, trust_domain: str, permit_dns: tuple[st
       byfahrer ca rotate --overlap 30d
       byfahrer ca root --current > new-root.pem
     """
+    if ca_cert:
+        instead = "put a new chain and its key into the files of --ca-cert and --ca-key, which are read anew"
+        raise settings.SettingError(f"--ca-cert={ca_cert!r}: it is not ours to rotate: {instead}")
     folder = options.state_folder(state_dir)
     chosen = settings.authority(
         run_dir=settings.RUN_DIR, state_dir=str(folder), trust_domain=trust_domain, permit_dns=permit_dns
@@ -201,7 +210,9 @@ def rotate(overlap: str, state_dir: str, trust_domain: str, permit_dns: tuple[st
     if len(made.roots) == 1:
         click.echo("none before it is believed any more")
         return
-    click.echo(f"the one before is believed until {moment(utc() + lasts)}: hand out the new one by then")
+    end = moment(utc() + lasts)
+    click.echo(f"the one before is believed until {end}: hand out the new one by then")
+    click.echo("what `byfahrer ca issue` made ends with it: issue that anew")
     if not made.crossed:
         click.echo("who knows the one before only does not believe new certificates: it is limited to other names")
 
@@ -227,15 +238,26 @@ def _overlap(text: str) -> dt.timedelta:
         seconds = 0.0 if text == "0" else int(days[1]) * 86400.0 if days else parse_duration(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds <= LONGEST_OVERLAP:
+    # A bare number would be seconds: who means days by it locks out everybody, and there is no way back.
+    if not 0 <= seconds <= LONGEST_OVERLAP or (text != "0" and not text[-1:].isalpha()):
         raise settings.SettingError(f"--overlap={text!r}: expected a duration up to 365d, such as 7d, or 0")
     return dt.timedelta(seconds=seconds)
 
 
+def _terminal() -> bool:
+    return sys.stdin.isatty()
+
+
 def _password(file: str) -> bytes:
     """The password for PKCS#12, which needs one: without, it is no protection, and some programs refuse it."""
-    if not file:
+    if not file and _terminal():
         return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)).encode()
+    if not file:
+        line = sys.stdin.readline().rstrip("\r\n")
+        if not line:
+            accepts = "a password from a terminal (docker exec -it), as the first line of stdin, or by --password-file"
+            raise settings.SettingError(f"--p12: expected {accepts}")
+        return line.encode()
     try:
         lines = Path(file).read_bytes().splitlines()
     except OSError as error:

@@ -124,6 +124,11 @@ async def _shared(engine: Engine, settings: config.Settings) -> Mount | None:
                     "The authority's root ends with this container: give it a volume (-v byfahrer:{})",
                     settings.authority.state_dir,
                 )
+            if not await rundir.lasts(engine, settings.authority.run_dir, own_id):
+                logger.warning(
+                    "Every sidecar is replaced when byfahrer is made anew: give it a volume (-v byfahrer-run:{})",
+                    settings.authority.run_dir,
+                )
         except rundir.NotSharedError as error:
             logger.warning("Sidecars sign their certificates themselves: {}", error)
             return None

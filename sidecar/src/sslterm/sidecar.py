@@ -182,7 +182,8 @@ class _Sidecar:
         try:
             self._admin = Admin(address, self._make_status().pages(), take_over=self._settings.hand_over)
         except OSError as error:
-            raise Unable(f"admin-addr={address}: {error.strerror}", 1) from None
+            advice = "; expected a folder that is there" if isinstance(error, FileNotFoundError) else ""
+            raise Unable(f"admin-addr={address}: {error.strerror}{advice}", 1) from None
         tasks.start_soon(self._admin.serve)
 
     async def _start(self, tasks: TaskGroup) -> None:

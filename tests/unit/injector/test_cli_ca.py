@@ -123,12 +123,22 @@ def test_issue_makes_pkcs12_with_a_password(state, tmp_path):
         load_pkcs12(out.read_bytes(), b"other")
 
 
-def test_a_password_is_asked_for_and_not_shown(state, tmp_path):
+def test_a_password_is_asked_for_on_a_terminal_and_not_shown(state, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli_ca, "_terminal", lambda: True)
     out = tmp_path / "phone.p12"
     done = invoke(state, "issue", "--name", "phone", "--p12", "--out", str(out), input="secret\nsecret\n")
 
     assert load_pkcs12(out.read_bytes(), b"secret").key
     assert "secret" not in done.output
+    assert "Repeat for confirmation" in done.output
+
+
+def test_without_a_terminal_the_password_is_the_first_line_of_stdin(state, tmp_path):
+    out = tmp_path / "phone.p12"
+    invoke(state, "issue", "--name", "phone", "--p12", "--out", str(out), input="secret\nmore\n")
+
+    assert load_pkcs12(out.read_bytes(), b"secret").key
+    assert "as the first line of stdin" in refused(state, "issue", "--name", "a", "--p12")
 
 
 @pytest.mark.parametrize(
@@ -213,9 +223,15 @@ def test_rotate_to_other_terms_warns_of_what_no_overlap_can_help(tmp_path):
     OwnRoot(folder, Terms(trust_domain="b.example", permit_dns=("lan",)))
 
 
-@pytest.mark.parametrize("overlap", ["x", "-1d", "366d", "0d0", "1w"])
+@pytest.mark.parametrize("overlap", ["x", "-1d", "366d", "0d0", "1w", "7", "0.5", ""])
 def test_an_overlap_that_is_none_is_told(state, overlap):
     assert f"--overlap={overlap!r}: expected a duration up to 365d" in refused(state, "rotate", "--overlap", overlap)
+
+
+def test_an_authority_that_was_brought_is_not_ours_to_rotate(state, monkeypatch):
+    monkeypatch.setenv("BYFAHRER_CA_CERT", "/etc/ca.pem")
+    assert "--ca-cert='/etc/ca.pem': it is not ours to rotate: put a new chain" in refused(state, "rotate")
+    assert len(OwnRoot(state).issuer().roots) == 1
 
 
 def test_no_command_says_a_key(state, said_by_main):

@@ -157,3 +157,19 @@ async def test_in_a_container_the_engine_is_asked_and_waited_for(folder, lines, 
 
     assert lines.count("No engine at memory; trying again") == 1
     assert len([line for line in lines if "root ends with this container: give it a volume" in line]) == 1
+    assert not [line for line in lines if line.startswith("Every sidecar is replaced")]
+
+
+async def test_a_run_folder_that_ends_with_the_container_is_told(folder, lines):
+    engine = MemoryEngine()
+    mounts = [
+        Mount(kind="volume", source="a" * 64, destination=str(folder / "run"), writable=True),
+        Mount(kind="volume", source="byfahrer", destination=str(folder / "state"), writable=True),
+    ]
+    own = engine.run("byfahrer", mounts=tuple(mounts))
+    async with running(engine, wanted(folder, own_id=own), lines):
+        pass
+
+    assert [line for line in lines if "give it a volume" in line] == [
+        f"Every sidecar is replaced when byfahrer is made anew: give it a volume (-v byfahrer-run:{folder}/run)"
+    ]

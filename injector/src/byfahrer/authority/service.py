@@ -184,7 +184,7 @@ class Authority:
     def _bearer(self, token: str) -> Bearer:
         bearer = self._tokens.read(token)
         if bearer is None:
-            raise Refused(401, "this token is none of ours")
+            raise Refused(401, "this token is none of ours (if the state folder was lost: byfahrer eject)")
         return bearer
 
     def _limit(self, buckets: Buckets, bearer: Bearer) -> None:

@@ -10,6 +10,7 @@ from byfahrer.model import Network, Status
 from lab.authority import ASKS, World, certificates, key_pem, spoilt
 
 pytestmark = pytest.mark.anyio
+FOREIGN = "this token is none of ours (if the state folder was lost: byfahrer eject)"
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ async def test_a_token_of_one_target_does_not_get_anothers_names(world):
 async def test_a_token_that_is_none_is_refused_without_a_call_of_the_engine(world):
     world.target()
     for call in (world.obtain("x"), world.authority.authorities("x"), world.word("")):
-        assert await refused(call) == (401, "this token is none of ours")
+        assert await refused(call) == (401, FOREIGN)
 
     assert world.engine.calls["inspect"] == 0
 
