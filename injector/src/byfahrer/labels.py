@@ -40,6 +40,8 @@ VOLUME_FROM: Final = "org.qnib.gosslterm.ssl.volume.from"
 VOLUME_PATH: Final = "org.qnib.gosslterm.ssl.volume.path"
 OTHERS: Final = frozenset((PROXY_IMAGE, ENABLE, NAMES, LEAF_LIFETIME, VOLUME_FROM, VOLUME_PATH))
 VOLUME_PATH_DEFAULT: Final = "/opt/qnib/ssl"
+MOST: Final = 10_000
+"""Labels of a container that are looked through: those of an image may be a million, which takes some seconds."""
 MOST_SHOWN: Final = 100
 """Characters of a label's name or value in a message."""
 
