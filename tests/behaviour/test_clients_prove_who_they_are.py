@@ -17,6 +17,7 @@ from lab.client import Client, access_lines, get, relay
 from lab.handshake import client_with
 from lab.private_ca import CLIENT, SERVER, PrivateCa
 from lab.sidecar import refused, wait_until
+from sslterm.settings import CHECK_ALPN
 
 URI = "spiffe://td.example/ns/shop/svc/web"
 ALLOW = "--allow=laptop,*.shop,spiffe://td.example/ns/shop/svc/*"
@@ -162,6 +163,17 @@ def test_a_certificate_that_is_missing_or_bad_ends_the_handshake(tmp_path, ca, m
         assert heads(running) == []
         assert running.access == []
     assert running.said("1 of which failed in the TLS handshake; 1 clients were denied$")
+
+
+def test_who_shows_a_bad_certificate_is_told_of_even_if_it_calls_itself_a_check(tmp_path, ca):
+    with guarded(tmp_path, ca, "--client-auth=required", "--allow=all") as running:
+        for pem in (None, make("laptop", usage=CLIENT)):
+            context = client_with(pem, tmp_path)
+            context.set_alpn_protocols([CHECK_ALPN])
+            with Client(running.port, context) as client:
+                told(client)
+        running.wait_for("denied 127.0.0.1: TLS handshake failed: certificate verify failed: self-signed")
+    assert running.said("1 clients were denied$")
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -2,8 +2,9 @@
 The labels: which there are, on whom, and what they say; what a sidecar is made of them is `spec`'s. Pure.
 
 A label `byfahrer.<name>` may also be written `org.qnib.byfahrer.<name>`; the short form wins, and a container's own
-label wins over the one on its Swarm service. Values reach the sidecar as its environment, as the user wrote them, after
-sslterm's own settings have read them here: what would stop the sidecar is refused before there is one.
+label wins over the one on its Swarm service, and both over one that came with the image, whose maker must not take back
+what the operator asks for. Values reach the sidecar as its environment, as the user wrote them, after sslterm's own
+settings have read them here: what would stop the sidecar is refused before there is one.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ VOLUME_FROM: Final = "org.qnib.gosslterm.ssl.volume.from"
 VOLUME_PATH: Final = "org.qnib.gosslterm.ssl.volume.path"
 OTHERS: Final = frozenset((PROXY_IMAGE, ENABLE, NAMES, LEAF_LIFETIME, VOLUME_FROM, VOLUME_PATH))
 VOLUME_PATH_DEFAULT: Final = "/opt/qnib/ssl"
+MOST: Final = 10_000
+"""Labels of a container that are looked through: those of an image may be a million, which takes some seconds."""
 MOST_SHOWN: Final = 100
 """Characters of a label's name or value in a message."""
 
@@ -109,17 +112,22 @@ def mentions(labels: Mapping[str, str]) -> bool:
     )
 
 
-def collect(own: Mapping[str, str], service: Mapping[str, str] = NOTHING) -> dict[str, Annotation]:
-    """Our labels on a container and on its service, the strongest of each name."""
+def collect(
+    own: Mapping[str, str], service: Mapping[str, str] = NOTHING, inherited: frozenset[str] = frozenset()
+) -> dict[str, Annotation]:
+    """Our labels on a container and on its service, the strongest of each name. `inherited`: those of its image."""
     found: dict[str, Annotation] = {}
-    for labels, prefix in ((service, LONG), (service, SHORT), (own, LONG), (own, SHORT)):
+    image = {label: value for label, value in own.items() if label in inherited}
+    own = {label: value for label, value in own.items() if label not in inherited}
+    ranks = (image, service, own)
+    for labels, prefix in ((labels, prefix) for labels in ranks for prefix in (LONG, SHORT)):
         for label in sorted(label for label in labels if label.startswith(prefix)):
             if label not in _BOOKKEEPING:
                 name = label.removeprefix(prefix)
                 setting = SETTINGS.get(name)
                 found[setting.name if setting else name] = Annotation(label, labels[label])
     for label in (VOLUME_FROM, VOLUME_PATH):
-        for labels in (service, own):
+        for labels in ranks:
             if label in labels:
                 found[label] = Annotation(label, labels[label])
     return found

@@ -19,7 +19,8 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 SPEC_REVISION = 3
 """To be raised when the engine adapter makes another container from the same spec: every sidecar is then renewed."""
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Controls, what turns the direction of writing around (UAX 9), and surrogates, which no terminal's encoding has."""
 
 
 def one_line(text: str, most: int | None = None) -> str:

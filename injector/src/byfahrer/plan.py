@@ -207,7 +207,10 @@ def _wish(observed: Observed, policy: Policy) -> _Wish:
         return _Wish(without="its target does not run")
     if labels.target_of(target) or target.id == policy.own_id:
         return _Wish(without="its target is no target")
-    found, by_hand, carried = labels.collect(target.labels, observed.service_labels), False, False
+    if len(target.labels) > labels.MOST:
+        return _refused(target, [f"it has {len(target.labels)} labels: expected at most {labels.MOST}"])
+    found = labels.collect(target.labels, observed.service_labels, target.inherited)
+    by_hand, carried = False, False
     extra = policy.marks({**observed.service_labels, **target.labels})
     try:
         if labels.PROXY_IMAGE not in found:

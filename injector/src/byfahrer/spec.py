@@ -50,6 +50,8 @@ ACME_AT: Final = "/var/lib/sslterm"
 ACME_FOLDER: Final = "acme"
 """Within that volume: its uppermost folder belongs to root, and the engine lets nobody change that."""
 ACME_VOLUME: Final = "byfahrer-acme-"
+ACME_SERVICE_VOLUME: Final = "byfahrer-acme.swarm-"
+"""No container can have a name by which it gets the volume of a service."""
 
 MOST_ERRORS: Final = 5
 """Of one target; an image can carry labels by the ten thousand."""
@@ -215,7 +217,7 @@ def _acme_volume(target: Container) -> str:
     # The name of a task is new for each; a service's name from an image could be another service's.
     if SWARM_SERVICE_NAME in target.inherited or not _VOLUME.fullmatch(service):
         return f"{ACME_VOLUME}{target.name}"
-    return f"{ACME_VOLUME}swarm.{service}"
+    return f"{ACME_SERVICE_VOLUME}{service}"
 
 
 def _unknown(name: str, annotation: Annotation) -> LabelError:

@@ -23,7 +23,8 @@ Report = Callable[[str, str], None]
 """`report(level, message)`, from any thread; level is TRACE, DEBUG, INFO, WARNING or ERROR."""
 
 _LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR")
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Controls, what turns the direction of writing around (UAX 9), and surrogates."""
 
 
 _STANDARD_ERROR: Final = 2

@@ -186,6 +186,7 @@ def test_ls_is_a_table_with_headings_or_json(state):
                issued=moment(now - dt.timedelta(hours=3)), renews=moment(now + dt.timedelta(hours=9, seconds=30)),
                not_after=moment(now + dt.timedelta(hours=21, seconds=30))),
         Holder(target="db\n", sidecar_id="2", names=["x" * 100], not_after=moment(now), failing="no\nroute"),
+        Holder(target="odd", sidecar_id="4", not_after=moment(now + dt.timedelta(days=1)), failing="\ud800\u202e"),
         Holder(target="api", sidecar_id="3", not_after=moment(now + dt.timedelta(seconds=90)), failing="no\nroute"),
     ]  # fmt: skip
     state.write(ledger.FILE, ledger.content_of(sidecars))
@@ -193,14 +194,15 @@ def test_ls_is_a_table_with_headings_or_json(state):
     lines = invoke(state, "ls").stdout.splitlines()
 
     assert lines[0].split() == list(cli_ca.HEADINGS)
-    assert [line.split()[0] for line in lines[1:]] == ["api", "db\\n", "laptop", "www"]
+    assert [line.split()[0] for line in lines[1:]] == ["api", "db\\n", "laptop", "odd", "www"]
     assert lines[1].endswith(r"  failing: no\nroute")
     assert lines[2].endswith("  expired")
     assert lines[3].split()[1:3] == ["laptop", "spiffe://byfahrer.internal/client/laptop"]
     assert lines[3].split()[-4:] == ["in", "89d", "-", "valid"]
-    assert lines[4].split()[-7:] == ["3h", "ago", "in", "21h", "in", "9h", "valid"]
+    assert lines[4].endswith(r"  failing: \ud800\u202e")
+    assert lines[5].split()[-7:] == ["3h", "ago", "in", "21h", "in", "9h", "valid"]
     found = json.loads(invoke(state, "ls", "--json").stdout)
-    assert [(each["target"], each["state"]) for each in found][3] == ("www", "valid")
+    assert [(each["target"], each["state"]) for each in found][4] == ("www", "valid")
 
 
 def test_ls_of_nothing_is_nothing(tmp_path):

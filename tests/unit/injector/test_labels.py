@@ -269,3 +269,12 @@ def test_any_labels_give_a_spec_or_lines_for_people(own):
     made = spec({"byfahrer.proxy-image": "sslterm", **own})
 
     assert isinstance(made, SidecarSpec) or all(str(error) and isinstance(error, labels.LabelError) for error in made)
+
+
+def test_a_label_of_the_image_gives_way_to_the_operators_whatever_its_form():
+    asks = {"byfahrer.client-auth": "none", "byfahrer.enable": "true", "byfahrer.mode": "tcp"}
+    meant = {"org.qnib.byfahrer.client-auth": "required"}
+    own, service = labels.collect({**asks, **meant}, {}, frozenset(asks)), labels.collect(asks, meant, frozenset(asks))
+
+    assert own["client-auth"].value == service["client-auth"].value == "required"
+    assert own["mode"].value == "tcp"

@@ -25,14 +25,14 @@ def test_text_has_time_level_and_message(capsys):
 
 def test_text_is_one_line_for_each_message_and_steers_no_terminal(capsys):
     logs.configure("info", "text")
-    logger.info("{}", "x\n2026 INFO forged \x1b[31m \u2028 {braces} <b>")
+    logger.info("{}", "x\n2026 INFO forged \x1b[31m \u2028 \u202e \ud800 {braces} <b>")
     try:
         raise ValueError("one\n2026 INFO forged\x1b[2J")
     except ValueError as error:
         logger.opt(exception=error).error("a bug")
     first, *others = capsys.readouterr().err.splitlines()
 
-    assert first.endswith(" INFO    x\\n2026 INFO forged \\x1b[31m \\u2028 {braces} <b>")
+    assert first.endswith(" INFO    x\\n2026 INFO forged \\x1b[31m \\u2028 \\u202e \\ud800 {braces} <b>")
     assert others[0].endswith("a bug")
     assert all(line.startswith("    ") for line in others[1:])
     assert "\x1b" not in "".join(others)

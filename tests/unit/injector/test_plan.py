@@ -3,6 +3,7 @@ The plan: for any state there is one, it is always the same, carrying it out giv
 empty. The first half are named cases, the second half is hypothesis on all of them at once.
 """
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -246,6 +247,14 @@ def test_networks_that_cannot_be_shared_are_refused_with_what_would_be_right(mod
 
     assert text.startswith(says)
     assert "\n" not in text
+
+
+def test_a_million_labels_are_refused_without_a_look_at_each():
+    many = ASKS | {f"byfahrer.x{number}": "" for number in range(1_000_000)}
+    began = time.process_time()
+
+    assert problems(target(many)) == ["'www': it has 1000001 labels: expected at most 10000"]
+    assert time.process_time() - began < 1
 
 
 def test_an_image_that_is_not_allowed_is_refused_and_the_list_is_named():

@@ -124,7 +124,8 @@ def test_client_authorities_from_anywhere_else_are_refused(path):
     ("fields", "volume"),
     [
         ({}, "byfahrer-acme-www"),
-        ({"name": "web.1.x1y2", "labels": {"com.docker.swarm.service.name": "web"}}, "byfahrer-acme-swarm.web"),
+        ({"name": "web.1.x1y2", "labels": {"com.docker.swarm.service.name": "web"}}, "byfahrer-acme.swarm-web"),
+        ({"name": "swarm.web"}, "byfahrer-acme-swarm.web"),
         (
             {
                 "labels": {"com.docker.swarm.service.name": "web"},

@@ -114,8 +114,9 @@ class Ledger:
                 self.touch()
 
     def prune(self, now: dt.datetime) -> None:
-        """Forget those that are gone and whose certificate has ended."""
-        past = [key for key, each in self._holders.items() if each.gone and each.ended(now)]
+        """Forget those that are gone and whose certificate, if we gave it, has ended: of others only they knew."""
+        gone = ((key, each) for key, each in self._holders.items() if each.gone)
+        past = [key for key, each in gone if each.source != "authority" or each.ended(now)]
         for key in past:
             del self._holders[key]
         if past:

@@ -35,6 +35,8 @@ from byfahrer.model import NOTHING, Container, Observed, Status
 CERTIFICATES: Final = (10, 5.0)
 """At once, and then one every so many seconds: a leaf of a minute is renewed every 30, and networks may come and go."""
 WORDS: Final = (20, 1.0)
+COMPLAINTS: Final = (10, 60.0)
+"""Lines in the log about one sidecar's certificate: it may say another reason each second."""
 AGAIN: Final = 10.0
 """Seconds between a sidecar's words, and so until it hears of a new name or root."""
 WORDS_PER_SECOND: Final = 10
@@ -96,6 +98,7 @@ class Authority:
         self._known: dict[str, Known] = {}
         self._certificates = Buckets(*CERTIFICATES, clock=clock)
         self._words = Buckets(*WORDS, clock=clock)
+        self._complaints = Buckets(*COMPLAINTS, clock=clock)
         self._warnings = Seldom(WARN_EVERY, clock=clock)
 
     def token(self, target_id: str, sidecar_id: str) -> str:
@@ -274,10 +277,12 @@ class Authority:
             return before
         now.heard = moment(self._now())
         failed = before.failing if before is not None else ""
-        if now.failing and now.failing != failed:
+        if now.failing == failed or self._complaints.take(bearer.sidecar_id):
+            pass
+        elif now.failing:
             ends = now.not_after or "no known time"
             logger.warning("'{}': its certificate is not renewed: {}; it ends at {}", now.target, now.failing, ends)
-        elif failed and not now.failing:
+        else:
             logger.info("'{}': its certificate is renewed again", now.target)
         self.ledger.put(now)
         return now

@@ -25,8 +25,11 @@ class Wish:
 
 def read_wish(target: Container, service: Mapping[str, str], by_hand: Mapping[str, str] = NOTHING) -> Wish:
     """From a target's own labels, those of its service, and those given by hand; what makes no sense is no wish."""
+    if len(target.labels) > labels.MOST:
+        return Wish()
     own = {label: value for label, value in target.labels.items() if label not in target.inherited}
-    found = labels.collect({**by_hand, **own}, service)
+    # Whose service it is, an image can say too.
+    found = labels.collect({**by_hand, **own}, NOTHING if labels.SWARM_SERVICE in target.inherited else service)
     names: tuple[str, ...] = ()
     lifetime = None
     # What cannot be read was refused where the sidecar was made.

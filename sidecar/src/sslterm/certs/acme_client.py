@@ -28,6 +28,9 @@ _REQUEST_TIMEOUT: Final = 30
 """Seconds without a byte from the server."""
 _NONCES: Final = 15
 """Times two, since the library does each twice: half of all nonces refused (Pebble) is then one failure in 10^9."""
+_LARGEST: Final = 1024 * 1024
+"""Bytes of an answer; a chain of ten certificates is 20 KB. The container's memory is the whole sidecar's."""
+_CHUNK: Final = 65536
 _LONGEST: Final = 4096
 """Characters of what a server says that are repeated."""
 
@@ -49,7 +52,8 @@ class Network(client.ClientNetwork):
     def __init__(self, key: JWK, agent: str, ca: str) -> None:
         super().__init__(key, alg=ES256, user_agent=agent, timeout=_REQUEST_TIMEOUT)
         self.verify_ssl = cast("bool", ca or True)  # `requests` takes a path as well
-        self.session.hooks["response"].append(self._note)
+        self.session.hooks["response"].extend((_bound, self._note))
+        del self.session.adapters["http://"]  # nor by a redirect
         self.after = 0.0
         """Seconds that the server, in its last refusal, asked to be left alone for."""
         self.replaces = ""
@@ -71,6 +75,16 @@ class Network(client.ClientNetwork):
                 if error.code != "badNonce":
                     raise
         return super().post(url, body, *rest, **kwargs)
+
+
+def _bound(response: requests.Response, *_: object, **__: object) -> None:
+    """Read an answer before the library does, which would take it in at any length."""
+    body = b""
+    for chunk in response.iter_content(_CHUNK):
+        body += chunk
+        if len(body) > _LARGEST:
+            raise Failed(f"{response.url}: answered with more than {_LARGEST} bytes", reached=False)
+    response._content = body  # noqa: SLF001 - where `requests` keeps what it has read
 
 
 @challenges.ChallengeResponse.register

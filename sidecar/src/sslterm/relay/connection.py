@@ -410,7 +410,8 @@ class Connection:
     def _deny(self, error: CertificateError) -> None:
         """The client's certificate is missing or bad, and OpenSSL tells it so by an alert."""
         self._closing = True
-        if self._tls.alpn not in _NEVER_RELAYED:  # `sslterm check` shows no certificate, and has its answer already
+        # `sslterm check` shows no certificate, and has its answer already. Who shows a bad one is somebody else.
+        if not (error.missing and self._tls.alpn in _NEVER_RELAYED):
             self.listener.tally[REFUSED] += 1
             self.listener.deny(reason(error), self._peer, f"TLS handshake failed: {error}")
 

@@ -82,6 +82,8 @@ def test_the_dead_are_forgotten_when_their_certificate_ends(folder):
     ledger.put(holder(1, not_after=LATER))
     ledger.put(holder(2, not_after=EARLIER))
     ledger.put(holder(3))
+    ledger.put(holder(4, not_after="9999-01-01T00:00:00Z", source="files"))
+    ledger.living("t4", ())
     ledger.living("t1", ())
     ledger.living("t2", ["s2"])
     ledger.living("t3", ())

@@ -303,6 +303,17 @@ async def test_a_renewal_that_fails_is_told_when_it_begins_and_when_it_ends(worl
     ]
 
 
+async def test_a_sidecar_that_always_says_another_reason_does_not_fill_the_log(world, said):
+    _, _, token = world.target()
+    answer = await world.obtain(token)
+    said.clear()
+    for number in range(600):
+        world.clock.pass_(seconds=1)
+        await world.word(token, serial=serial(answer), failing=f"reason {number}")
+
+    assert 10 <= len(said) <= 20
+
+
 async def test_the_end_of_the_root_is_told_once_a_day(world, said):
     world.clock.pass_(days=3630)
     said.clear()

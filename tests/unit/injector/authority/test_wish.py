@@ -27,6 +27,14 @@ def test_labels_of_the_image_are_no_wish():
     assert read_wish(container(labels, labels), {}) == Wish()
 
 
+def test_a_service_that_the_image_names_gives_no_wish():
+    service = {"byfahrer.names": "bank.internal", "byfahrer.leaf-lifetime": "90d"}
+    carried = {"com.docker.swarm.service.id": "s" * 25}
+
+    assert read_wish(container(carried), service) == Wish(("bank.internal",), 90 * 86400.0)
+    assert read_wish(container(carried, carried), service) == Wish()
+
+
 def test_what_makes_no_sense_is_no_wish_and_leaves_the_other_one():
     assert read_wish(container({"byfahrer.leaf-lifetime": "1s", "byfahrer.names": "a"}), {}) == Wish(("a",))
     assert read_wish(container({"byfahrer.leaf-lifetime": "1h", "byfahrer.names": "a b"}), {}) == Wish((), 3600.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import email.utils
+import io
 
 import pytest
 import requests
@@ -136,8 +137,27 @@ def test_an_order_says_what_it_replaces():
 
 def test_what_a_refusal_says_of_when_to_come_back_is_kept():
     network = Network(None, "agent", "")
-    (note,) = network.session.hooks["response"]
+    (_, note) = network.session.hooks["response"]
     note(answer("120"))
     note(answer("5", 200))
 
     assert network.after == 120.0
+
+
+@pytest.mark.parametrize("size", [1024 * 1024, 1024 * 1024 + 1])
+def test_an_answer_is_read_up_to_a_megabyte(size):
+    network = Network(None, "agent", "")
+    (bound, _) = network.session.hooks["response"]
+    response = answer(None, 200)
+    response.raw = io.BytesIO(b"x" * size)
+    if size > 1024 * 1024:
+        with pytest.raises(Failed, match="answered with more than"):
+            bound(response)
+    else:
+        bound(response)
+        assert len(response.content) == size
+
+
+def test_nothing_is_asked_over_plain_http():
+    with pytest.raises(requests.RequestException, match="No connection adapters"):
+        Network(None, "agent", "").session.get("http://127.0.0.1:9/")
