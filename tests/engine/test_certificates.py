@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -158,6 +159,29 @@ def test_a_token_outlives_the_injector(lab, injector):
     injector().is_ready()
 
     assert ask(token)[0] == 200
+    assert [each["Id"] for each in lab.sidecars(www)] == [before["Id"]]
+
+
+def test_sidecars_that_serve_get_over_a_lost_state_folder(lab, injector):
+    first = injector()
+    first.is_ready()
+    www = lab.run()
+    lab.becomes_served(www)
+    (before,) = lab.sidecars(www)
+    first.stop()
+    shutil.rmtree(os.environ["BYFAHRER_STATE_DIR"])
+    injector().is_ready()
+    believing = ssl.create_default_context(cadata=root().decode())
+
+    def verified():
+        try:
+            with socket.create_connection((lab.address(www), 8081), 5) as raw:
+                believing.wrap_socket(raw, server_hostname="localhost").close()
+        except ssl.SSLCertVerificationError:
+            return False
+        return True
+
+    wait_until(verified, 60)
     assert [each["Id"] for each in lab.sidecars(www)] == [before["Id"]]
 
 

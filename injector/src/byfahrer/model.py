@@ -228,3 +228,5 @@ class Plan:
 
     actions: tuple[Action, ...] = ()
     problems: tuple[Problem, ...] = ()
+    serving: Container | None = field(default=None, compare=False)
+    """The sidecar that is what it should be, and where: nothing is to be done about it."""

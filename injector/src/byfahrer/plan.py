@@ -91,7 +91,8 @@ def plan(observed: Observed, policy: Policy) -> Plan:
         elif wish.keep and target is not None:
             gone = [each for each in gone if each is not _serving(gone, target, policy)]
         return Plan(tuple(Remove(each, wish.without, alive) for each in gone), wish.problems)
-    return Plan(_towards(wish.spec, target, ours, by_hand=wish.by_hand), wish.problems)
+    actions, serving = _towards(wish.spec, target, ours, by_hand=wish.by_hand)
+    return Plan(actions, wish.problems, serving)
 
 
 def own_sidecars(observed: Observed, policy: Policy) -> tuple[Container, ...]:
@@ -169,8 +170,8 @@ def _by_id(container: Container) -> str:
 
 def _towards(
     spec: SidecarSpec, target: Container, sidecars: tuple[Container, ...], *, by_hand: bool
-) -> tuple[Action, ...]:
-    """From the sidecars there are to exactly one that runs, has the spec, and sits in the right namespace."""
+) -> tuple[tuple[Action, ...], Container | None]:
+    """From the sidecars there are to exactly one that runs, has the spec, and sits in the right place; it, if so."""
 
     def usable(sidecar: Container) -> bool:
         return (
@@ -196,7 +197,9 @@ def _towards(
         actions.append(Start(keep))
     elif not fits(keep, target):
         actions.append(Restart(keep))
-    return tuple(actions)
+    else:
+        return tuple(actions), keep
+    return tuple(actions), None
 
 
 def _wish(observed: Observed, policy: Policy) -> _Wish:

@@ -29,7 +29,8 @@ _SECTIONS: Final = {
 _REST: Final = "Limits"
 
 _METAVARS: Final = {
-    "host": "ADDR", "a path": "FILE", "a duration": "TIME", "a size": "SIZE", "a whole": "N", "networks": "NETS",
+    "host": "ADDR", "a path to a folder": "DIR", "a path": "FILE",
+    "a duration": "TIME", "a size": "SIZE", "a whole": "N", "networks": "NETS",
     "DNS": "NAMES", "all, or": "WHO", "letsencrypt": "URL", "an e-mail": "EMAIL",
 }  # fmt: skip
 """What stands for a value in the help, by how `Spec.accepts` begins; the others list their choices."""

@@ -225,7 +225,7 @@ def _list(text: str) -> list[str]:
 
 
 def _patterns(text: str) -> tuple[str, ...]:
-    found = tuple(_list(text))
+    found = tuple(each.lower() if each.lower() == "all" else each for each in _list(text))
     if not all(_PATTERN.fullmatch(each) for each in found):
         raise ValueError(text)
     return found

@@ -187,7 +187,7 @@ class Authority:
     def _bearer(self, token: str) -> Bearer:
         bearer = self._tokens.read(token)
         if bearer is None:
-            raise Refused(401, "this token is none of ours (if the state folder was lost: byfahrer eject)")
+            raise Refused(401, "this token is none of ours (if the state folder was lost, a new token follows)")
         return bearer
 
     def _limit(self, buckets: Buckets, bearer: Bearer) -> None:

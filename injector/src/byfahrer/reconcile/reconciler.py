@@ -16,7 +16,19 @@ from loguru import logger
 from byfahrer import labels
 from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError
 from byfahrer.engine.interface import Engine
-from byfahrer.model import NOTHING, Container, Inject, Observed, Plan, Problem, Remove, Restart, Start, Status
+from byfahrer.model import (
+    NOTHING,
+    Container,
+    Inject,
+    Observed,
+    Plan,
+    Problem,
+    Remove,
+    Restart,
+    SidecarSpec,
+    Start,
+    Status,
+)
 from byfahrer.plan import Policy, fits, plan, sidecar_name
 from byfahrer.reconcile import deliver
 from byfahrer.reconcile.backoff import STEADY, Pace
@@ -43,6 +55,8 @@ class _Memory:
     pace: Pace = field(default_factory=Pace)
     told: tuple[str, ...] = ()
     """Problems that people know of."""
+    token: str = ""
+    """The sidecar that has its token from this process."""
     exit: tuple[str, int] = ("", 0)
     """The sidecar's last exit that people know of: whose, and when."""
 
@@ -86,6 +100,8 @@ class Reconciler:
                 raise _no_image(action.spec.image)
         for removal in removals:
             await self._remove(removal)
+        if observed.target is not None and todo.serving is not None:
+            await self._renew_token(todo.serving, observed.target)
         if not starts or observed.target is None:
             return None
         memory = self._memory[target_id]
@@ -119,7 +135,7 @@ class Reconciler:
             sidecar_id, name = action.sidecar.id, action.sidecar.name
         begun = self._clock()
         try:
-            await self._deliver(sidecar_id, action, target)
+            await self._deliver(sidecar_id, action.spec if isinstance(action, Inject) else action.sidecar, target)
             if isinstance(action, Restart):
                 logger.info("Restart proxy container '{}': its target has restarted", name)
                 await self._engine.restart(sidecar_id)
@@ -140,13 +156,20 @@ class Reconciler:
             raise UnmetError(f"its proxy container '{name}' did not start: {error}") from error
         logger.debug("Proxy container '{}' started in {:.0f} ms", name, (self._clock() - begun) * 1000)
 
-    async def _deliver(self, sidecar_id: str, action: Inject | Start | Restart, target: Container) -> None:
+    async def _renew_token(self, sidecar: Container, target: Container) -> None:
+        """
+        Put into a sidecar that serves the token by today's key, once for each process of ours.
+
+        Whoever started it may have had another key: with the state folder lost, its certificate would not be renewed.
+        """
+        memory = self._memory[target.id]
+        if self._token is not None and memory.token != sidecar.id and sidecar.status is Status.RUNNING:
+            await self._deliver(sidecar.id, sidecar, target)
+            memory.token = sidecar.id
+
+    async def _deliver(self, sidecar_id: str, like: SidecarSpec | Container, target: Container) -> None:
         """Put into its volumes what a sidecar needs when it starts; each time, as the last one may have failed here."""
-        mounts, user = (
-            (action.spec.mounts, action.spec.user)
-            if isinstance(action, Inject)
-            else (action.sidecar.mounts, action.sidecar.user)
-        )
+        mounts, user = like.mounts, like.user
         token = self._token(target.id, sidecar_id) if self._token and deliver.wants_token(mounts) else None
         for folder, file in deliver.files(mounts, user, token):
             await self._engine.put_files(sidecar_id, folder, [file])

@@ -130,7 +130,7 @@ async def test_refusals_are_told_once_with_the_targets_name_and_never_the_token(
 
     assert [line for line in said if line.startswith("Refused")] == [
         "Refused the sidecar of 'www': 403 'www' may not have the names db",
-        "Refused somebody: 401 this token is none of ours (if the state folder was lost: byfahrer eject)",
+        "Refused somebody: 401 this token is none of ours (if the state folder was lost, a new token follows)",
         "Refused somebody: 400 expected one request of HTTP/1.1",
     ]
     assert token.rpartition(".")[2][:-1] not in "\n".join([*said, *map(repr, answers)])

@@ -10,7 +10,7 @@ from byfahrer.model import Network, Status
 from lab.authority import ASKS, World, certificates, key_pem, spoilt
 
 pytestmark = pytest.mark.anyio
-FOREIGN = "this token is none of ours (if the state folder was lost: byfahrer eject)"
+FOREIGN = "this token is none of ours (if the state folder was lost, a new token follows)"
 
 
 @pytest.fixture

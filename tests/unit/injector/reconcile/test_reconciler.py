@@ -149,6 +149,23 @@ async def test_a_restarted_sidecar_gets_its_token_again():
     assert token_of(world, world.engine.sidecars(key)[0])
 
 
+async def test_a_sidecar_that_serves_gets_its_token_from_each_process_once():
+    world = trusting()
+    key = world.engine.run("www", ASKS)
+    await world.look(key)
+    before = world.reconciler
+    world.reconciler = Reconciler(
+        world.engine, settings.policy(authority=AUTHORITY), token=lambda *_: "by another key", clock=lambda: world.now
+    )
+    calls = world.engine.calls["put_files"]
+    await world.look(key)
+    await world.look(key)
+
+    assert before is not world.reconciler
+    assert token_of(world, world.engine.sidecars(key)[0]).content == b"by another key"
+    assert world.engine.calls["put_files"] == calls + 1
+
+
 async def test_without_an_authority_nothing_is_delivered():
     world = World()
     key = world.engine.run("www", ASKS)
