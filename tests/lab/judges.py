@@ -19,6 +19,7 @@ AUDIT = Path(__file__).parents[2] / ".cache" / "audit"
 PROFILES = ("intermediate", "modern")
 HARMLESS = {"OK", "INFO", "LOW", "DEBUG"}
 SHORT_LIFE = "certificates live a day here and renew themselves; 30 and 60 days are for those renewed by hand"
+_UNMADE = "sessionresumption_ticket"
 EXCUSED = {
     ("cert_expirationStatus", "HIGH"): SHORT_LIFE,
     ("cert_expirationStatus", "MEDIUM"): SHORT_LIFE,
@@ -29,7 +30,7 @@ EXCUSED = {
         "HIGH",
     ): "a private authority without CRL or OCSP: certificates run out before a list would tell",
     ("engine_problem", "WARN"): "says that the OpenSSL of this machine, not the server, knows no GOST ciphers",
-    ("sessionresumption_ticket", "WARN"): "its client at times hangs up before a ticket is there to be tried",
+    (_UNMADE, "WARN"): "its client at times hangs up before a ticket is there to be tried",
     ("cipher_order", "HIGH"): "Mozilla's profiles leave the order to the client, all ciphers being strong, and so does "
     "testssl.sh since 3.2 (its issue 1311)",
 }
@@ -51,18 +52,22 @@ class Verdict:
         return not self.counts
 
 
-def weigh(findings: list[dict[str, Any]]) -> Verdict:
-    """testssl.sh's list of findings, as in its JSON file."""
+def weigh(findings: list[dict[str, Any]], code: int = 0) -> Verdict:
+    """testssl.sh's list of findings, as in its JSON file; `code`: its exit code, the number of checks it could not make."""
     counts, excused = [], []
+    unmade = 0
     for each in findings:
         identifier, severity = each["id"], each["severity"]
         if severity in HARMLESS:
             continue
         line = f"{identifier}: {severity}: {each['finding']}"
         (excused if (identifier, severity) in EXCUSED else counts).append(line)
+        unmade += identifier == _UNMADE
     missing = LATEST - {each["id"] for each in findings}
     if missing:
         counts.append(f"incomplete: nothing on {', '.join(sorted(missing))}")
+    if code > unmade and not counts:
+        counts.append(f"exit code {code}")
     return Verdict("testssl.sh", tuple(counts), tuple(excused))
 
 
@@ -94,9 +99,7 @@ def ask_testssl(address: str, port: int, ca: Path, output: Path, name: str = "lo
         capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        verdict = weigh(json.loads(output.read_text()))
+        verdict = weigh(json.loads(output.read_text()), done.returncode)
     except (OSError, ValueError):
         verdict = Verdict("testssl.sh", (f"exit code {done.returncode} without findings",))
-    if done.returncode and verdict.passed:
-        verdict = Verdict("testssl.sh", (f"exit code {done.returncode}",), verdict.excused)
     return verdict, done.stdout + done.stderr

@@ -64,6 +64,13 @@ def test_a_check_that_could_not_be_made_counts_but_for_two_that_are_about_the_ju
     assert weigh([*WHOLE, finding("scanTime", "WARN", "Scan interrupted")]).counts
 
 
+def test_an_exit_code_counts_unless_an_excused_check_explains_it() -> None:
+    ticket = finding("sessionresumption_ticket", "WARN", "check failed")
+    assert weigh([*WHOLE, ticket], 1).passed
+    assert weigh([*WHOLE, ticket], 2).counts == ("exit code 2",)
+    assert weigh(WHOLE, 1).counts == ("exit code 1",)
+
+
 @pytest.mark.parametrize("without", ["scanTime", "cert_chain_of_trust", "ROBOT"])
 def test_a_run_that_ended_early_did_not_pass(without: str) -> None:
     verdict = weigh([each for each in WHOLE if each["id"] != without])
