@@ -31,8 +31,8 @@ EXCUSED = {
     ): "a private authority without CRL or OCSP: certificates run out before a list would tell",
     ("engine_problem", "WARN"): "says that the OpenSSL of this machine, not the server, knows no GOST ciphers",
     (_UNMADE, "WARN"): "its client at times hangs up before a ticket is there to be tried",
-    ("cipher_order", "HIGH"): "Mozilla's profiles leave the order to the client, all ciphers being strong, and so does "
-    "testssl.sh since 3.2 (its issue 1311)",
+    ("cipher_order", "HIGH"): "Mozilla's profiles leave the order to the client, all ciphers being strong "
+    "(testssl.sh's issue 1311)",
 }
 """By identifier and severity, with the reason. An expired certificate is CRITICAL, and is not excused."""
 
@@ -53,7 +53,7 @@ class Verdict:
 
 
 def weigh(findings: list[dict[str, Any]], code: int = 0) -> Verdict:
-    """testssl.sh's list of findings, as in its JSON file; `code`: its exit code, the number of checks it could not make."""
+    """testssl.sh's list of findings, as in its JSON file; `code`: its exit code, how many checks it could not make."""
     counts, excused = [], []
     unmade = 0
     for each in findings:
