@@ -217,7 +217,7 @@ def among(address: str, networks: Networks) -> bool:
 _DNS_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}$){_DNS_LABEL}(\.{_DNS_LABEL})*")
 _PATTERN = re.compile(r"spiffe://[a-z0-9._*-]+(/[A-Za-z0-9._*-]+)+|[A-Za-z0-9_*-]+(\.[A-Za-z0-9_*-]+)*")
-_URL = re.compile(r"https://[^\s/?#]+[^\s?#]*")
+_URL = re.compile(r"https://(?:[A-Za-z0-9._-]+|\[(?P<v6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?(?:/[^\s?#]*)?")
 
 
 def _list(text: str) -> list[str]:
@@ -241,8 +241,11 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 def _directory(text: str) -> str:
     url = ACME_DIRECTORIES.get(text, text)
-    if not _URL.fullmatch(url):
+    found = _URL.fullmatch(url)
+    if found is None or not 0 < int(found["port"] or 443) < 65536:
         raise ValueError(text)
+    if found["v6"]:
+        IPv6Address(found["v6"])
     return url
 
 

@@ -167,6 +167,20 @@ def test_settings_are_read_back_from_the_command_line_that_says_the_same(setting
     assert Settings.resolve(flags, {}) == settings
 
 
+@pytest.mark.parametrize("url", ["https://acme.example/dir", "https://127.0.0.1:14000/dir", "https://[::1]:14000/dir"])
+def test_an_acme_server_is_named_by_its_directory(url):
+    assert Settings.resolve({"acme-directory": url}, {}).acme_directory == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://a/dir", "https://", "https://[x", "https://[::::]/", "https://a:0/", "https://a:99999/", "https://u:p@a/"],
+)
+def test_a_directory_that_nobody_could_ask_is_refused(url):
+    with pytest.raises(SettingError, match="acme-directory"):
+        Settings.resolve({"acme-directory": url}, {})
+
+
 def test_a_backend_port_alone_is_on_loopback():
     assert Settings.resolve({"backend-addr": ":9000"}, {}).backend_addr == Address("127.0.0.1", 9000)
 

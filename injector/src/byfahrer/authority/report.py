@@ -68,7 +68,8 @@ class Report:
         said = replace(
             holder, failing=self.failing, denied=dict(self.denied), connections=self.connections, requests=self.requests
         )
-        if self.source == "authority":
+        # Where a sidecar has its certificate from never changes: none can make forgotten what it was given.
+        if self.source == "authority" or holder.issuer:
             return replace(said, source="authority")
         spiffe = next((name for name in self.names if name.startswith("spiffe://")), "")
         return replace(

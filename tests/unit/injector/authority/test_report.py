@@ -86,8 +86,15 @@ def test_of_its_own_certificates_the_authority_knows_more_than_the_sidecar():
     assert (said.serial, said.names, said.issuer, said.failing) == ("1", ["www"], "m", "x")
 
 
+def test_no_sidecar_makes_forgotten_what_it_was_given():
+    holder = Holder(target="www", names=["www"], serial="1", not_after="2026-12-01T00:00:00Z", issuer="m")
+    said = Report(source="files", names=("bank", "spiffe://td/bank"), not_after="2099-01-01T00:00:00Z").told_by(holder)
+
+    assert said == holder
+
+
 def test_of_others_the_sidecar_is_believed():
-    said = Report.read(json.dumps(FULL).encode()).told_by(Holder(target="www", names=["x"], issuer="m", lifetime=5))
+    said = Report.read(json.dumps(FULL).encode()).told_by(Holder(target="www", names=["x"]))
 
     assert (said.source, said.serial, said.names, said.spiffe) == ("acme", "ab", ["www.example"], "spiffe://td/x")
     assert (said.issuer, said.lifetime, said.denied) == ("", 0, {"expired": 2})
