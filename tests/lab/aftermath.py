@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from docker.errors import APIError, NotFound
 
+from lab.engine import remove_unnamed_volumes
+
 
 @contextmanager
 def nothing_left(api, *names, volumes=()):
@@ -35,3 +37,4 @@ def nothing_left(api, *names, volumes=()):
         for name in set(volumes) - kept:
             with contextlib.suppress(NotFound):
                 api.remove_volume(name)
+        remove_unnamed_volumes(api, kept)  # `compose down` leaves them

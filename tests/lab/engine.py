@@ -214,12 +214,21 @@ class Lab:
         raise AssertionError(f"left behind: {left}")
 
 
+def remove_unnamed_volumes(api, before):
+    """Those that the engine made for containers that are gone, except those of `before`; their names are 64 digits."""
+    for each in api.volumes(filters={"dangling": True})["Volumes"] or ():
+        if each["Name"] not in before and len(each["Name"]) == 64:
+            with contextlib.suppress(APIError):
+                api.remove_volume(each["Name"])
+
+
 @contextmanager
 def swarm(api=None):
     """The engine as the manager of a Swarm of one; left again only if it was in none before."""
     client = api or docker.APIClient(base_url=os.environ.get("DOCKER_HOST"), version="auto", timeout=60)
     state = client.info()["Swarm"]["LocalNodeState"]
     networks = {each["Name"] for each in client.networks()}
+    volumes = {each["Name"] for each in client.volumes()["Volumes"] or ()}
     if state == "inactive":
         client.init_swarm(advertise_addr="127.0.0.1", listen_addr="127.0.0.1:2377")
     try:
@@ -231,5 +240,6 @@ def swarm(api=None):
                 if each["Name"] not in networks:
                     with contextlib.suppress(APIError):
                         client.remove_network(each["Id"])
+        remove_unnamed_volumes(client, volumes)  # Swarm removes its tasks, but not those
         if api is None:
             client.close()
