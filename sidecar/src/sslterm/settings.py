@@ -3,6 +3,9 @@ Every setting of the sidecar: its name, default, unit, and what it accepts, once
 
 The command line, the environment, the injector's labels and the table in the README are all made from the fields of
 `Settings`. This module reads no file and imports nothing heavy: the injector and the health probe import it too.
+
+Long, because it is one table, a dozen lines for each kind of value and a few for each setting: split by subject, nobody
+would see any more which settings there are, nor what they ask of each other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Heads: what is understood, what is forwarded, and all that is refused because two readers could differ on it."""
+"""
+Heads: what is understood, what is forwarded, and all that is refused because two readers could differ on it.
+
+Long, because it is mostly tables of heads: a rule of the RFCs is a few lines in one of them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The flow of HTTP/1.1: conversations as data, and what a second reader (h11) makes of what we forward."""
+"""
+The flow of HTTP/1.1: conversations as data, and what a second reader (h11) makes of what we forward.
+
+Long as `http_flow.py` is, which it mirrors: one state machine, and each conversation may lead into any of its states.
+"""
 
 from __future__ import annotations
 
