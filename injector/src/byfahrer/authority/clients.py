@@ -20,7 +20,6 @@ from byfahrer.authority.issuer import Issued, Issuer
 from byfahrer.authority.ledger import CLIENTS, Holder
 from byfahrer.authority.names import client_names
 from byfahrer.authority.state import StateFolder
-from byfahrer.authority.times import moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +56,9 @@ def note(folder: StateFolder, pair: Pair, issuer: Issuer, now: dt.datetime) -> N
     issued = pair.issued
     holder = Holder(
         target=pair.name,
-        names=list(issued.names.flat),
-        spiffe=issued.names.spiffe,
         source="client",
-        serial=issued.serial,
-        sha256=issued.sha256,
-        not_before=moment(issued.not_before),
-        not_after=moment(issued.not_after),
-        issued=moment(now),
-        issuer=issuer.mark,
         lifetime=round((issued.not_after - now).total_seconds()),
+        **ledger.certified(issued, issuer.mark, now),
     )
     with folder.locked():
         kept = [each for each in ledger.read(folder, CLIENTS) if not each.ended(now)]

@@ -18,7 +18,9 @@ import anyio.to_thread
 from loguru import logger
 
 from byfahrer.authority.errors import StateError
+from byfahrer.authority.issuer import Issued
 from byfahrer.authority.state import StateFolder
+from byfahrer.authority.times import moment
 
 FILE: Final = "ledger.json"
 CLIENTS: Final = "clients.json"
@@ -28,6 +30,20 @@ MOST: Final = 10_000
 """Entries. The first to end goes first."""
 COALESCE: Final = 2.0
 """Seconds between two writes, at least."""
+
+
+def certified(issued: Issued, issuer: str, now: dt.datetime) -> dict[str, Any]:
+    """The fields of a `Holder` that a certificate just issued decides; `issuer`: the mark of whoever signed it."""
+    return {
+        "names": list(issued.names.flat),
+        "spiffe": issued.names.spiffe,
+        "serial": issued.serial,
+        "sha256": issued.sha256,
+        "not_before": moment(issued.not_before),
+        "not_after": moment(issued.not_after),
+        "issued": moment(now),
+        "issuer": issuer,
+    }
 
 
 @dataclass(slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from byfahrer import labels
 from byfahrer.authority.certificates import read_request
 from byfahrer.authority.errors import AuthorityError, RequestError
 from byfahrer.authority.issuer import Issued, Issuer
-from byfahrer.authority.ledger import Holder, Ledger
+from byfahrer.authority.ledger import Holder, Ledger, certified
 from byfahrer.authority.limits import Buckets, Seldom
 from byfahrer.authority.names import Names, names_of
 from byfahrer.authority.report import Report
@@ -250,20 +250,13 @@ class Authority:
                 target=known.name,
                 target_id=bearer.target_id,
                 sidecar_id=bearer.sidecar_id,
-                names=list(issued.names.flat),
-                spiffe=issued.names.spiffe,
                 source="authority",
-                serial=issued.serial,
-                sha256=issued.sha256,
-                not_before=moment(issued.not_before),
-                not_after=moment(issued.not_after),
-                issued=moment(now),
                 renews=moment(now + dt.timedelta(seconds=lifetime // 2)),
                 renewals=before.renewals + 1 if before and before.serial else 0,
-                issuer=mark,
                 lifetime=round(known.lifetime),
                 failing="",
                 gone=False,
+                **certified(issued, mark, now),
             )
         )
 
