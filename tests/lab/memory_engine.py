@@ -50,7 +50,11 @@ class MemoryEngine:
         self.all: dict[str, Container] = {}
         self.namespaces: dict[str, tuple[str, int]] = {}
         """Of each sidecar: whose namespace it sits in, and since which start of that container."""
-        self.images = set(images)
+        self.images = {image: f"sha256:{image}" for image in images}
+        """Their IDs by name."""
+        self.registry: dict[str, str] = {}
+        self.killed: list[tuple[str, str]] = []
+        """Containers and the signals that they were sent."""
         self.services: dict[str, dict[str, str]] = {}
         self.deaf = False
         """Whether events are lost."""
@@ -150,10 +154,17 @@ class MemoryEngine:
         await anyio.lowlevel.checkpoint()
         return self._find(name)
 
-    async def has_image(self, image):
-        self._called("has_image")
+    async def image_id(self, image):
+        self._called("image_id")
         await anyio.lowlevel.checkpoint()
-        return image in self.images
+        return self.images.get(image)
+
+    async def pull(self, image):
+        self._called("pull")
+        await anyio.lowlevel.checkpoint()
+        if image not in self.registry:
+            raise NotFoundError(f"pull access denied for {image}")
+        self.images[image] = self.registry[image]
 
     async def create(self, name, target_id, spec, labels):
         self._called("create")
@@ -165,7 +176,7 @@ class MemoryEngine:
         container = Container(
             id=f"{next(self._ids):064x}", name=name, image=spec.image, labels=dict(labels), status=Status.CREATED,
             network_mode=f"container:{target_id}", mounts=tuple(map(self._mounted, spec.mounts)),
-            env=dict(spec.env), user=spec.user,
+            env=dict(spec.env), user=spec.user, image_id=self.images[spec.image],
         )  # fmt: skip
         self.all[container.id] = container
         return container.id
@@ -182,6 +193,13 @@ class MemoryEngine:
         self._find(container_id)
         self.down(container_id)
         self._join(container_id)
+
+    async def kill(self, container_id, signal):
+        self._called("kill")
+        await anyio.lowlevel.checkpoint()
+        if self._find(container_id).status is not Status.RUNNING:
+            raise ConflictError("it is not running")
+        self.killed.append((container_id, signal))
 
     async def stop(self, container_id, grace):
         self._called("stop")

@@ -90,6 +90,10 @@ class Summary:
     name: str
     status: Status
     labels: Mapping[str, str] = field(default_factory=dict)
+    unhealthy: bool = False
+    """What the engine's own probe says, where the container has one."""
+    endpoints: tuple[str, ...] = ()
+    """IDs of its places in networks: each start gives new ones, so a restart that no event told of shows in a list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +109,16 @@ class Container:
     started_at: int = 0
     finished_at: int = 0
     exit_code: int = 0
+    oom_killed: bool = False
+    """Whether the kernel killed something in it for want of memory, since its start."""
+    health: str = ""
+    """`starting`, `healthy` or `unhealthy` by the engine's own probe; empty without one."""
+    image_id: str = ""
+    """Of the image that it was made from: the name may have gone to another one since."""
+    stop_signal: str = ""
+    """As it is written (`SIGQUIT`, `3`); empty for the engine's own, SIGTERM."""
+    stop_timeout: int | None = None
+    """Seconds that `docker stop` grants it; None for the engine's own, 10."""
     network_mode: str = "default"
     hostname: str = ""
     networks: tuple[Network, ...] = ()

@@ -95,6 +95,13 @@ class SendProxy(enum.StrEnum):
     V2 = "v2"
 
 
+class ListenWhen(enum.StrEnum):
+    """When the port is open."""
+
+    BACKEND = "backend"
+    ALWAYS = "always"
+
+
 class AcmeChallenge(enum.StrEnum):
     """How a name is proved to be ours (RFC 8737; RFC 8555, section 8.3)."""
 
@@ -482,6 +489,15 @@ class Settings:
         8.0, "8s", "For requests under way after SIGTERM; less than the 10 s that docker stop waits.",
     )  # fmt: skip
 
+    listen_when: ListenWhen = _setting(
+        ListenWhen.BACKEND, "backend", "backend or always",
+        "Whether the port is open only while something in this network namespace listens on backend-addr.",
+        _one_of(ListenWhen),
+    )  # fmt: skip
+    strict: bool = _setting(
+        False, "off", "on or off",
+        "Be unhealthy while the backend also listens on an address by which clients can go round TLS.", _switch,
+    )  # fmt: skip
     admin_addr: UnixAddress | None = _setting(
         None, "none", "unix:/path/to.sock or none",
         "Socket for status and metrics: GET /status, /metrics and /ready.", _unix_address, label=None,

@@ -20,6 +20,7 @@ from typing import Any, TypeVar, cast
 from anyio import CapacityLimiter, fail_after, to_thread
 from docker import APIClient
 from docker.types import Mount as DockerMount
+from docker.utils import parse_repository_tag
 
 from byfahrer.engine import archive, convert
 from byfahrer.engine.address import EngineAddress, mapped
@@ -99,13 +100,16 @@ class DockerEngine:
         carried = (raw.get("Config") or {}).get("Labels")
         return convert.container(raw, await self._labels_of(raw.get("Image") or "") if carried else {})
 
-    async def has_image(self, image: str) -> bool:
+    async def image_id(self, image: str) -> str | None:
         try:
             # types-docker has no types for this one.
-            await self._call(lambda client: client.inspect_image(image))  # type: ignore[no-untyped-call]
+            found = await self._call(lambda client: client.inspect_image(image))  # type: ignore[no-untyped-call]
         except NotFoundError:
-            return False
-        return True
+            return None
+        return str(found["Id"])
+
+    async def pull(self, image: str) -> None:
+        await self._call(lambda client: client.pull(*parse_repository_tag(image)))
 
     async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:
         def create(client: APIClient) -> str:
@@ -123,6 +127,9 @@ class DockerEngine:
 
     async def restart(self, container_id: str) -> None:
         await self._call(lambda client: client.restart(container_id, timeout=0))
+
+    async def kill(self, container_id: str, signal: str) -> None:
+        await self._call(lambda client: client.kill(container_id, signal))
 
     async def stop(self, container_id: str, grace: int) -> None:
         await self._call(lambda client: client.stop(container_id, timeout=grace), self._stops)

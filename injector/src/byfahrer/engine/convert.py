@@ -62,12 +62,15 @@ def event(raw: Mapping[str, Any]) -> Event | None:
 
 def summary(raw: Mapping[str, Any]) -> Summary:
     # Links give a container several names; its own has one slash only.
+    networks = (raw.get("NetworkSettings") or {}).get("Networks") or {}
     names = sorted(raw.get("Names") or [], key=lambda name: (name.count("/"), name))
     return Summary(
         id=raw["Id"],
         name=names[0].lstrip("/") if names else raw["Id"][:12],
         status=Status(raw.get("State") or "unknown"),
         labels=raw.get("Labels") or {},
+        unhealthy="(unhealthy)" in (raw.get("Status") or ""),
+        endpoints=tuple(sorted(str(each.get("EndpointID") or "") for each in networks.values() if each)),
     )
 
 
@@ -85,6 +88,11 @@ def container(raw: Mapping[str, Any], image_labels: Mapping[str, str] | None = N
         started_at=nanoseconds(state.get("StartedAt")),
         finished_at=nanoseconds(state.get("FinishedAt")),
         exit_code=state.get("ExitCode") or 0,
+        oom_killed=bool(state.get("OOMKilled")),
+        health=_health(state),
+        image_id=raw.get("Image") or "",
+        stop_signal=config.get("StopSignal") or "",
+        stop_timeout=config.get("StopTimeout"),
         network_mode=(raw.get("HostConfig") or {}).get("NetworkMode") or "default",
         hostname=config.get("Hostname") or "",
         networks=tuple(_network(name, networks[name] or {}) for name in sorted(networks)),
@@ -94,6 +102,11 @@ def container(raw: Mapping[str, Any], image_labels: Mapping[str, str] | None = N
         freedoms=_freedoms(raw.get("HostConfig") or {}),
         env=dict(line.split("=", 1) for line in config.get("Env") or [] if line.startswith(_OURS) and "=" in line),
     )
+
+
+def _health(state: Mapping[str, Any]) -> str:
+    said = (state.get("Health") or {}).get("Status") or ""
+    return "" if said == "none" else str(said)
 
 
 def _mount(raw: Mapping[str, Any]) -> Mount:

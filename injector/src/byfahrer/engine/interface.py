@@ -72,8 +72,15 @@ class Engine(Protocol):
     async def inspect(self, name: str) -> Container:
         """A container by ID or name, or NotFoundError."""
 
-    async def has_image(self, image: str) -> bool:
-        """Whether a container could be made from it."""
+    async def image_id(self, image: str) -> str | None:
+        """The ID of the image that has this name now; None if there is none."""
+
+    async def pull(self, image: str) -> None:
+        """
+        Get an image from its registry, with the credentials of Docker's own configuration.
+
+        NotFoundError: the registry has none, or not for us.
+        """
 
     async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:
         """
@@ -87,6 +94,9 @@ class Engine(Protocol):
 
     async def restart(self, container_id: str) -> None:
         """At once, without a grace period."""
+
+    async def kill(self, container_id: str, signal: str) -> None:
+        """Send it a signal. ConflictError if it does not run."""
 
     async def stop(self, container_id: str, grace: int) -> None:
         """Ask it to end, and end it after so many seconds."""

@@ -96,7 +96,7 @@ class Reconciler:
         removals = [action for action in todo.actions if isinstance(action, Remove)]
         for action in starts if removals else ():
             # Name and port can be held once only, so the old one goes first: but not for one that cannot be.
-            if isinstance(action, Inject) and not await self._engine.has_image(action.spec.image):
+            if isinstance(action, Inject) and await self._engine.image_id(action.spec.image) is None:
                 raise _no_image(action.spec.image)
         for removal in removals:
             await self._remove(removal)

@@ -156,7 +156,7 @@ async def test_an_image_that_is_not_there_is_told_once_and_used_when_it_comes(sa
     for _ in range(3):
         assert not await world.look_like_the_queue(key)
         world.now += 60
-    world.engine.images.add("sslterm")
+    world.engine.images["sslterm"] = "sha256:new"
     await world.settle()
 
     assert world.engine.served(key)
@@ -357,7 +357,7 @@ async def test_a_sidecar_made_by_hand_is_kept_and_reaped_like_others():
 async def test_who_only_says_that_it_is_a_sidecar_is_left_alone_and_may_be_a_target():
     world = World()
     victim = world.engine.run("victim")
-    world.engine.images.add("evil")
+    world.engine.images["evil"] = "sha256:evil"
     forged = {"byfahrer.manual": "true", "byfahrer.proxy-image": "evil"}
     by_name = world.engine.run("a", {"byfahrer.target": "victim"} | forged)
     by_id = world.engine.run("b", {"byfahrer.target": victim} | forged)
