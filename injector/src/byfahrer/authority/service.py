@@ -20,6 +20,7 @@ from loguru import logger
 from byfahrer import labels
 from byfahrer.authority.certificates import read_request
 from byfahrer.authority.errors import AuthorityError, RequestError
+from byfahrer.authority.heartbeat import Heartbeat
 from byfahrer.authority.issuer import Issued, Issuer
 from byfahrer.authority.ledger import Holder, Ledger, certified
 from byfahrer.authority.limits import Buckets, Seldom
@@ -39,8 +40,8 @@ COMPLAINTS: Final = (10, 60.0)
 """Lines in the log about one sidecar's certificate: it may say another reason each second."""
 AGAIN: Final = 10.0
 """Seconds between a sidecar's words, and so until it hears of a new name or root."""
-WORDS_PER_SECOND: Final = 10
-"""Of all sidecars together: where there are more than a hundred, they are asked to speak less often."""
+WORDS_PER_SECOND: Final = 4
+"""Of all sidecars together: where there are more than forty, they are asked to speak less often."""
 WARN_EVERY: Final = 86400.0
 LOOK_AFTER: Final = 3600.0
 """Seconds between looks at what has ended."""
@@ -96,6 +97,9 @@ class Authority:
         self._wish = wish
         self._now = now
         self._known: dict[str, Known] = {}
+        self._told: dict[str, tuple[str, Report]] = {}
+        """Whose sidecar it is, and its last word, by the sidecar's ID."""
+        self.heartbeat = Heartbeat(clock)
         self._certificates = Buckets(*CERTIFICATES, clock=clock)
         self._words = Buckets(*WORDS, clock=clock)
         self._complaints = Buckets(*COMPLAINTS, clock=clock)
@@ -114,6 +118,7 @@ class Authority:
         target = observed.target
         there = frozenset(each.id for each in observed.sidecars) if target is not None and target.alive else frozenset()
         self.ledger.living(observed.target_id, there)
+        self._heed(observed, there)
         if target is None or not there:
             self._known.pop(observed.target_id, None)
             return
@@ -121,6 +126,11 @@ class Authority:
         for sidecar in observed.sidecars:
             by_hand |= labels.wish_of(sidecar)
         self._known[target.id] = self._knowledge(target, observed.service_labels, by_hand, there)
+
+    def word_of(self, sidecar_id: str) -> Report | None:
+        """What a sidecar said last to this process, while it is there."""
+        _, report = self._told.get(sidecar_id, ("", None))
+        return report
 
     async def certificate(self, token: str, request: bytes) -> dict[str, Any]:
         """A chain for the key in `request`, with all the names that its sender has. Refused."""
@@ -161,13 +171,14 @@ class Authority:
     async def status(self, token: str, report: Report) -> dict[str, Any]:
         """Take a sidecar's word about itself, and tell it whether it should ask for another certificate. Refused."""
         bearer = self._bearer(token)
+        self.heartbeat.came(bearer.sidecar_id, bearer.target_id)
         self._limit(self._words, bearer)
         known = await self._recall(bearer)
         holder = self._hear(bearer, known, report)
-        return {
-            "renew": report.source == "authority" and self._outdated(holder, known, report),
-            "again_in": round(max(AGAIN, len(self._known) / WORDS_PER_SECOND)),
-        }
+        self._told[bearer.sidecar_id] = (bearer.target_id, report)
+        again_in = round(max(AGAIN, len(self._known) / WORDS_PER_SECOND))
+        self.heartbeat.answered(bearer.sidecar_id, again_in)
+        return {"renew": report.source == "authority" and self._outdated(holder, known, report), "again_in": again_in}
 
     async def run(self) -> None:
         """Keep the ledger, and tell people in time of what ends."""
@@ -183,6 +194,14 @@ class Authority:
         warning = self._issuers.issuer().warning(self._now())
         if warning and self._warnings.again(warning) is not None:
             logger.warning("{}: renew it (byfahrer ca rotate, or other files for --ca-cert and --ca-key)", warning)
+
+    def _heed(self, observed: Observed, there: frozenset[str]) -> None:
+        self.heartbeat.met(observed.target_id, (each for each in observed.sidecars if each.id in there))
+        self._told = {
+            sidecar_id: (target_id, report)
+            for sidecar_id, (target_id, report) in self._told.items()
+            if target_id != observed.target_id or sidecar_id in there
+        }
 
     def _bearer(self, token: str) -> Bearer:
         bearer = self._tokens.read(token)
