@@ -59,7 +59,7 @@ class Heartbeat:
             beat.within = again_in
 
     def met(self, target_id: str, sidecars: Iterable[Container]) -> None:
-        """What the engine says of a target's sidecars: one that may not run owes no word, nor does another process in it."""
+        """What the engine says of a target's sidecars: one that may not run owes no word, nor does a new process."""
         runs = {each.id: each.started_at for each in sidecars if each.status is Status.RUNNING}
         for sidecar_id, beat in list(self._beats.items()):
             if beat.target_id != target_id:
@@ -69,6 +69,10 @@ class Heartbeat:
                 del self._beats[sidecar_id]
             else:
                 beat.began = began
+
+    def knows(self, sidecar_id: str) -> bool:
+        """Whether this process of it has spoken."""
+        return sidecar_id in self._beats
 
     def silent(self, sidecar: Container) -> bool:
         """Whether a sidecar, which was `met`, hangs: two looks in a row have found it late."""

@@ -97,8 +97,8 @@ class Authority:
         self._wish = wish
         self._now = now
         self._known: dict[str, Known] = {}
-        self._told: dict[str, tuple[str, Report]] = {}
-        """Whose sidecar it is, and its last word, by the sidecar's ID."""
+        self._told: dict[str, Report] = {}
+        """The last word of each sidecar that is expected to speak, by its ID."""
         self.heartbeat = Heartbeat(clock)
         self._certificates = Buckets(*CERTIFICATES, clock=clock)
         self._words = Buckets(*WORDS, clock=clock)
@@ -128,9 +128,13 @@ class Authority:
         self._known[target.id] = self._knowledge(target, observed.service_labels, by_hand, there)
 
     def word_of(self, sidecar_id: str) -> Report | None:
-        """What a sidecar said last to this process, while it is there."""
-        _, report = self._told.get(sidecar_id, ("", None))
-        return report
+        """What a sidecar said last to this process, while it runs."""
+        return self._told.get(sidecar_id)
+
+    def ready(self, sidecar: Container) -> bool | None:
+        """Whether a sidecar says that it serves; None where it has not said."""
+        word = self._told.get(sidecar.id)
+        return word.ready if word is not None else None
 
     async def certificate(self, token: str, request: bytes) -> dict[str, Any]:
         """A chain for the key in `request`, with all the names that its sender has. Refused."""
@@ -175,7 +179,7 @@ class Authority:
         self._limit(self._words, bearer)
         known = await self._recall(bearer)
         holder = self._hear(bearer, known, report)
-        self._told[bearer.sidecar_id] = (bearer.target_id, report)
+        self._told[bearer.sidecar_id] = report
         again_in = round(max(AGAIN, len(self._known) / WORDS_PER_SECOND))
         self.heartbeat.answered(bearer.sidecar_id, again_in)
         return {"renew": report.source == "authority" and self._outdated(holder, known, report), "again_in": again_in}
@@ -197,11 +201,7 @@ class Authority:
 
     def _heed(self, observed: Observed, there: frozenset[str]) -> None:
         self.heartbeat.met(observed.target_id, (each for each in observed.sidecars if each.id in there))
-        self._told = {
-            sidecar_id: (target_id, report)
-            for sidecar_id, (target_id, report) in self._told.items()
-            if target_id != observed.target_id or sidecar_id in there
-        }
+        self._told = {key: report for key, report in self._told.items() if self.heartbeat.knows(key)}
 
     def _bearer(self, token: str) -> Bearer:
         bearer = self._tokens.read(token)
