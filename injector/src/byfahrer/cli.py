@@ -25,6 +25,7 @@ from byfahrer.engine.client import DockerEngine
 from byfahrer.engine.errors import AddressError, EngineError
 from byfahrer.model import Container, one_line
 from byfahrer.reconcile.reconciler import PassingError, UnmetError
+from byfahrer.serving.errors import SocketError
 
 T = TypeVar("T")
 
@@ -287,7 +288,7 @@ def main() -> NoReturn:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "byfahrer"
         code = _complain(2, f"{error.format_message().rstrip('.')} (see {command} --help)")
-    except (settings.SettingError, AddressError, AuthorityError) as error:
+    except (settings.SettingError, AddressError, AuthorityError, SocketError) as error:
         code = _complain(2, str(error))
     except (EngineError, PassingError, UnmetError, manual.ManualError, trust.TrustError) as error:
         code = _complain(1, str(error))

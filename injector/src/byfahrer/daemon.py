@@ -17,7 +17,6 @@ from byfahrer import settings as config
 from byfahrer.authority import server
 from byfahrer.authority.brought import Brought
 from byfahrer.authority.ca import OwnRoot, Terms
-from byfahrer.authority.errors import InUseError
 from byfahrer.authority.ledger import Ledger
 from byfahrer.authority.names import DEFAULT_TRUST_DOMAIN
 from byfahrer.authority.service import Authority, Issuers
@@ -30,6 +29,7 @@ from byfahrer.reconcile.backoff import delay
 from byfahrer.reconcile.queue import GRACE, KeyedQueue
 from byfahrer.reconcile.reconciler import Reconciler
 from byfahrer.reconcile.watch import RECONNECT_CAP, Watch
+from byfahrer.serving.errors import InUseError
 from byfahrer.spec import SOCKET
 
 TAKE_OVER = 2.0

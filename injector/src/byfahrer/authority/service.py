@@ -23,7 +23,6 @@ from byfahrer.authority.errors import AuthorityError, RequestError
 from byfahrer.authority.heartbeat import Heartbeat
 from byfahrer.authority.issuer import Issued, Issuer
 from byfahrer.authority.ledger import Holder, Ledger, certified
-from byfahrer.authority.limits import Buckets, Seldom
 from byfahrer.authority.names import Names, names_of
 from byfahrer.authority.report import Report
 from byfahrer.authority.times import moment, utc
@@ -32,6 +31,7 @@ from byfahrer.authority.wish import LIFETIME, Wish, read_wish
 from byfahrer.engine.errors import EngineError, NotFoundError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import NOTHING, Container, Observed, Status
+from byfahrer.serving.limits import Buckets, Seldom
 
 CERTIFICATES: Final = (10, 5.0)
 """At once, and then one every so many seconds: a leaf of a minute is renewed every 30, and networks may come and go."""
