@@ -3,7 +3,8 @@
 
 It is an image's HEALTHCHECK, so it runs often and in the target's memory: sockets, `ssl` and the settings, nothing
 else. It asks for an ALPN id of its own, which the sidecar answers without disturbing the backend, and which tells a
-sidecar from whatever else may hold the port. Whom the certificate names is not its question.
+sidecar from whatever else may hold the port. Whom the certificate names is not its question; where the sidecar is
+`strict`, it also is whether clients can go round TLS.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sslterm.protocol.proxy import LOCAL
-from sslterm.settings import AUTO, AUTO_PORTS, CHECK_ALPN, Endpoint, Networks, SettingError, Settings, among
+from sslterm.settings import AUTO, AUTO_PORTS, CHECK_ALPN, Address, Endpoint, Networks, SettingError, Settings, among
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +43,8 @@ def main(flags: Mapping[str, str]) -> int:
         share = (deadline - time.monotonic()) / (len(left) + 1)  # one that hangs must not starve the others
         reason = probe(host, port, share, settings.accept_proxy)
         if reason is None:
-            return 0
+            fault = bypass_of(settings) if settings.strict else ""
+            return _fail(fault, 1) if fault else 0
         failures.append(f"{host} port {port}: {reason}")
     return _fail("; ".join(failures), 1)
 
@@ -52,6 +54,26 @@ def targets(frontend: Endpoint) -> list[tuple[str, int]]:
     if frontend is AUTO:
         return [("127.0.0.1", port) for port in AUTO_PORTS] + [("::1", port) for port in AUTO_PORTS]
     return [(host, frontend.port) for host in _LOOPBACK.get(frontend.host, (frontend.host,))]
+
+
+def bypass_of(settings: Settings) -> str:
+    """How clients could go round TLS at this moment; empty, if they cannot."""
+    from sslterm import bypass, netns  # here, because only a strict sidecar has a use for it
+
+    wanted, front = settings.backend_addr, settings.frontend_addr
+    if isinstance(wanted, Address):
+        try:
+            answers = socket.getaddrinfo(wanted.host, wanted.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return ""  # a name of somewhere else, which was found when the sidecar started
+        backends = [(str(address[0]), int(address[1])) for *_, address in answers]
+    else:
+        # What the sidecar chose was the only one then; which of several it was cannot be known here.
+        own_port = front.port if isinstance(front, Address) else None
+        found = netns.candidates(netns.read_listeners(), own_port=own_port)
+        backends = [(host, each.port) for each in found for host in each.hosts] if len(found) == 1 else []
+    ports = bypass.audited(backends, netns.read_addresses())
+    return bypass.fault_of(bypass.around(netns.listening(ports))) if ports else ""
 
 
 def probe(host: str, port: int, timeout: float, proxies: Networks = ()) -> str | None:

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import anyio
-
 from sslterm import sockdiag
 from sslterm.settings import SIDECAR_UID, Address
 
@@ -183,6 +181,8 @@ async def find_backend(
     read: Callable[[], list[Listener]] = read_listeners,
 ) -> Candidate:
     """The one candidate, waited for as long as it takes. Raises `AmbiguousError` when there are several."""
+    import anyio  # here, because `sslterm check` reads this module too, and waits for nothing
+
     pause, waited = _FIRST_PAUSE, 0.0
     while True:
         if candidates(read(), own_port=own_port):

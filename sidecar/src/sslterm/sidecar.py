@@ -17,6 +17,7 @@ import anyio
 from anyio import CancelScope
 
 from sslterm import netns
+from sslterm.audit import Audit
 from sslterm.certs import tickets
 from sslterm.certs.bundle import Rejected, Source
 from sslterm.certs.files import AuthoritiesFile, FilePair
@@ -72,6 +73,7 @@ class _Sidecar:
         self._phase = _Phase.STARTING
         self._reload = anyio.Event()
         self._health = Health()
+        self._audit = Audit(report)
         self._store = Store(settings.mode, settings.tls_profile, settings.client_auth)
         self._relay = self._choose_relay()
         self._serving = anyio.Event()
@@ -115,7 +117,7 @@ class _Sidecar:
     def _make_status(self) -> Status:
         from sslterm.status import Status
 
-        return Status(self._settings, self._store, self._health, self._relay, lambda: str(self._phase))
+        return Status(self._settings, self._store, self._health, self._relay, lambda: str(self._phase), self._audit)
 
     def _make_link(self) -> Link | None:
         """The way to byfahrer's authority; here, because a sidecar without one is to hold no code for it."""
@@ -203,6 +205,7 @@ class _Sidecar:
             self._start_redirect(tasks, settings.redirect_addr, frontend.port)
         self._phase = _Phase.SERVING
         self._serving.set()
+        tasks.start_soon(self._audit.watch, [each.sockaddr[:2] for each in backends], self._has_news)
         what = "https" if settings.mode is Mode.HTTP else "tls"
         profile = settings.tls_profile
         self._report("INFO", f"Serving {what} on '{frontend}' for {address} ({profile} profile)")
@@ -296,8 +299,11 @@ class _Sidecar:
             if self._phase is _Phase.DRAINING:
                 return
             await self._renew_certificate()
-            if self._reports is not None:
-                self._reports.soon()
+            self._has_news()
+
+    def _has_news(self) -> None:
+        if self._reports is not None:
+            self._reports.soon()
 
     async def _renew_certificate(self) -> None:
         before = self._store.current
