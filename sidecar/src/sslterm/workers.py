@@ -100,7 +100,8 @@ class Pool:
         self._listener = listener
         self._serve = {"do": "serve", "backends": backends}
         for worker in self._workers:
-            await worker.send(self._serve, listener.fileno())
+            if not self._leaving.is_set():
+                await worker.send(self._serve, listener.fileno())
 
     def shut(self) -> None:
         """Listen no more, from now on; what is served is served on."""

@@ -175,8 +175,8 @@ class Connection:
                 failed = self._upstream.dial(self._on_backend)
                 if failed:
                     self._backend_unreachable(failed)
-                elif not self._upstream.connecting:
-                    self._upstream.park()
+                else:
+                    self._hold_backend()
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._defect(error)
 
@@ -492,8 +492,8 @@ class Connection:
                 failed = upstream.connected()
                 if failed:
                     self._backend_unreachable(failed)
-                elif self._flow is None and not upstream.connecting:
-                    upstream.park()  # until it is known what to do with what it says
+                elif self._flow is None:
+                    self._hold_backend()
             else:
                 if mask & _OUT:
                     self._moved = True
@@ -506,6 +506,11 @@ class Connection:
                 self._go_on()
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._defect(error)
+
+    def _hold_backend(self) -> None:
+        """Until there is a flow to hear what it says."""
+        if not self._upstream.connecting:
+            self._upstream.park()
 
     def _backend_broken(self) -> None:
         """Reset, or closed on both sides, while we were not waiting for what it says."""

@@ -243,6 +243,9 @@ class Relay:
             self._running = False
 
     def _add(self, listener: socket.socket, policy: Policy) -> None:
+        if self.draining:
+            listener.close()
+            return
         # One that was shut is of use while it has connections, whose limits it keeps.
         used = {connection.listener for connection in self.connections}
         self._listeners = [each for each in self._listeners if not each.closed or each in used]
