@@ -163,6 +163,22 @@ def listening(ports: Container[int]) -> list[Listener]:
         return [each for each in read_listeners() if each.port in ports]
 
 
+def is_here(host: str, own: Container[str]) -> bool:
+    """Whether this is an address of this namespace, which has the addresses `own` besides loopback."""
+    host = host.partition("%")[0]
+    return ipaddress.ip_address(host).is_loopback or host in own
+
+
+def takes(listeners: Iterable[Listener], host: str, port: int) -> bool:
+    """Whether one of `listeners` takes connections to this address; as for `_loopback_hosts`, `::` is both families."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return any(
+        each.port == port
+        and (each.host == address or (each.host.is_unspecified and each.host.version in (6, address.version)))
+        for each in listeners
+    )
+
+
 def read_addresses() -> frozenset[str]:
     """The addresses by which others reach this namespace now."""
     return parse_fib_trie(_table("fib_trie")) | parse_if_inet6(_table("if_inet6"))

@@ -49,7 +49,7 @@ class Finds(Protocol):
 
 
 class Status:
-    """`phase` is "starting", "serving" or "draining"; `served` counts what is served."""
+    """`phase` is "starting", "waiting" (for the backend), "serving" or "draining"; `served` counts what is served."""
 
     def __init__(
         self,
@@ -106,8 +106,10 @@ class Status:
 
     def _fault(self) -> str:
         """Why clients do not get what they came for, if so."""
-        if self._phase() != "serving":
-            return self._phase()
+        phase = self._phase()
+        if phase != "serving":
+            nobody = f": nothing listens on backend-addr={self._settings.backend_addr}"
+            return f"{phase}{nobody if phase == 'waiting' else ''}"
         current = self._store.current
         fault = self._store.fault(current) if current is not None else "there is no certificate"
         if fault:
