@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,6 @@ from byfahrer.serving.errors import InUseError, SocketError
 from byfahrer.serving.http import Answer, BadRequest, Request
 from byfahrer.serving.listen import listening
 
-SOCKET: Final = "admin.sock"
 LOOK_AGAIN: Final = 5.0
 """Seconds between looks whether the socket is free."""
 _PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -55,6 +55,8 @@ class Admin:
 async def run(overview: Overview, path: Path) -> None:
     """Answer at `path` until cancelled, or until it is clear that this cannot be."""
     admin, told = Admin(overview), False
+    with suppress(OSError):  # what is wrong with it, binding tells
+        path.parent.mkdir(0o700, parents=True)
     while True:
         try:
             with listening(path, str(os.geteuid())) as listener:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +21,9 @@ from byfahrer.serving.listen import listening
 
 SOCKET: Final = "authority.sock"
 RUN_DIR: Final = Path("/run/byfahrer")
+
+ANSWERS_WITHIN: Final = 2.0
+"""Seconds for an answer to ourselves."""
 
 _PATHS: Final = {"/v1/certificate": "POST", "/v1/authorities": "GET", "/v1/status": "POST"}
 
@@ -66,6 +72,19 @@ class Server:
         if left_out is not None:
             more = f" ({left_out} more like it since then)" if left_out else ""
             logger.warning("Refused {}: {} {}{}", f"the sidecar of '{who}'" if who else "somebody", status, text, more)
+
+
+async def answers(path: Path) -> bool:
+    """Whether this very process answers at `path`, as sidecars would find it."""
+    answered = False
+    with suppress(OSError), anyio.move_on_after(ANSWERS_WITHIN), socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        client.connect(os.fspath(path))
+        (pid,) = struct.unpack("=i8x", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        client.send(b"GET / HTTP/1.1\r\nHost: authority\r\nConnection: close\r\n\r\n")
+        await anyio.wait_readable(client)
+        answered = pid == os.getpid() and client.recv(9) == b"HTTP/1.1 "
+    return answered
 
 
 async def run(authority: Authority, path: Path, user: str) -> None:
