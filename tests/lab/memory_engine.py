@@ -119,6 +119,14 @@ class MemoryEngine:
         """By as much as so many of the starts before took."""
         self._time -= starts
 
+    def signalled(self, key, signal="15"):
+        """As docker kill -s, or the beginning of docker stop: only that it was told."""
+        self._emit("kill", key, signal)
+
+    def tell(self, kind, action, key="x"):
+        """Of what is no container."""
+        self._send(Event(kind=kind, action=action, id=key))
+
     # What can be asserted.
 
     def sidecars(self, target_id):
@@ -156,7 +164,17 @@ class MemoryEngine:
         await anyio.lowlevel.checkpoint()
         key, _, value = (label or "").partition("=")
         return [
-            Summary(id=c.id, name=c.name, status=c.status, labels=c.labels)
+            Summary(
+                id=c.id,
+                name=c.name,
+                status=c.status,
+                labels=c.labels,
+                image=c.image if self.images.get(c.image, c.image_id) == c.image_id else c.image_id,
+                unhealthy=c.health == "unhealthy",
+                endpoints=(f"{c.id}@{c.started_at}",)
+                if c.alive and not c.network_mode.startswith("container:")
+                else (),
+            )
             for c in self.all.values()
             if not key or (key in c.labels and value in ("", c.labels[key]))
         ]
@@ -213,6 +231,7 @@ class MemoryEngine:
         if self._find(container_id).status is not Status.RUNNING:
             raise ConflictError("it is not running")
         self.killed.append((container_id, signal))
+        self._emit("kill", container_id, signal)
         if signal == "SIGTERM" and not self.lasts:
             self.down(container_id)
 
@@ -251,6 +270,10 @@ class MemoryEngine:
         if found is not None and (found.content is None or len(found.content) > most):
             raise UnusableError(path)
         return found
+
+    async def labels_of_services(self):
+        self._called("labels_of_services")
+        return dict(self.services)
 
     async def service_labels(self, service_id):
         self._called("service_labels")
@@ -300,11 +323,14 @@ class MemoryEngine:
         self._time += 1
         return self._time * 1_000_000
 
-    def _emit(self, action, key):
+    def _emit(self, action, key, signal=""):
+        self._send(Event(kind="container", action=action, id=key, labels=self.all[key].labels, signal=signal))
+
+    def _send(self, event):
         if self.deaf:
             return
         for stream in self.streams:
-            stream.waiting.append(Event(kind="container", action=action, id=key, labels=self.all[key].labels))
+            stream.waiting.append(event)
             stream.changed.set()
 
 

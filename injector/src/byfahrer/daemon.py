@@ -25,11 +25,12 @@ from byfahrer.authority.state import StateFolder
 from byfahrer.authority.tokens import Tokens
 from byfahrer.engine.errors import EngineError
 from byfahrer.engine.interface import Engine, EngineInfo
-from byfahrer.model import Mount
+from byfahrer.model import Mount, Observed
 from byfahrer.overview import Overview
 from byfahrer.reconcile.backoff import delay
 from byfahrer.reconcile.queue import GRACE, KeyedQueue
 from byfahrer.reconcile.reconciler import Reconciler
+from byfahrer.reconcile.stopping import Stopping
 from byfahrer.reconcile.watch import RECONNECT_CAP, Watch
 from byfahrer.serving.errors import InUseError
 from byfahrer.spec import SOCKET
@@ -75,17 +76,24 @@ async def _serve(
     """Everything, until cancelled."""
     mount = await _shared(engine, settings) if authority else None
     policy = replace(settings.policy, authority=mount)
+    stopping = Stopping(engine, policy)
+
+    def seen(observed: Observed) -> None:
+        stopping.seen(observed)
+        if authority and mount:
+            authority.seen(observed)
+
     if authority and mount:
         reconciler = Reconciler(
             engine,
             policy,
             token=authority.token,
-            seen=authority.seen,
+            seen=seen,
             silent=authority.heartbeat.silent,
             ready=authority.ready,
         )
     else:
-        reconciler = Reconciler(engine, policy)
+        reconciler = Reconciler(engine, policy, seen=seen)
     queue = KeyedQueue(reconciler.reconcile, reconciler.failed, workers=settings.workers)
     queues.append(queue)
 
@@ -97,7 +105,15 @@ async def _serve(
             info.name, info.version, info.api_version, info.role, engine.where, len(found),
         )  # fmt: skip
 
-    watch = Watch(engine, queue, reconciler.tracks, on_ready=on_ready, resync_interval=settings.resync)
+    watch = Watch(
+        engine,
+        queue,
+        reconciler.tracks,
+        settled=reconciler.settled,
+        on_ready=on_ready,
+        on_stopping=stopping.signalled,
+        resync_interval=settings.resync,
+    )
     overview = Overview(where=engine.where, watch=watch, snapshot=reconciler.snapshot, depth=lambda: queue.depth)
     if authority:
         overview.word_of = authority.word_of
