@@ -2,8 +2,8 @@
 The model: real watch, queue and reconciler, one or two of each, on an engine in memory, in virtual time.
 
 A world carries out steps (`lab.promise`) and then is made whole: the engine is there, answers, and tells; what was lost
-meanwhile stays lost. From then on the promise must come
-true by itself, and after that nothing be done.
+meanwhile stays lost. From then on the promise must come true by itself, and after that
+nothing be done.
 """
 
 from __future__ import annotations
