@@ -132,15 +132,21 @@ class Happenings(World):
         if self._broken_image or any(not _share(container, other) for other in self._beside(container)):
             self._later(0.1, self._end, key, container.started_at)
 
+    def _told(self, key, signal):
+        """A sidecar that is to end finishes what it is at: soon, in a while, or not in its time."""
+        lasts = self.pace.drain()
+        if signal == "SIGTERM" and lasts is not None:
+            self._later(lasts, self._end, key, self.engine.all[key].started_at, 0)
+
     def _beside(self, container):
         where = self.engine.namespaces[container.id]
         others = [each for each in self.engine.all.values() if each.id != container.id and each.alive]
         return [each for each in others if self.engine.namespaces.get(each.id) == where]
 
-    def _end(self, key, started_at):
+    def _end(self, key, started_at, code=1):
         container = self.engine.all.get(key)
         if container is not None and container.status is Status.RUNNING and container.started_at == started_at:
-            self.engine.down(key, code=1)
+            self.engine.down(key, code=code)
 
     # What happens beside them.
 
@@ -243,4 +249,5 @@ class Happenings(World):
 
 def _share(one, other):
     """Whether two sidecars can listen on one port."""
-    return one.user == other.user and {one.env.get("SSLTERM_HAND_OVER"), other.env.get("SSLTERM_HAND_OVER")} == {"on"}
+    told = all(each.env.get("SSLTERM_HAND_OVER") == "on" for each in (one, other))
+    return told and one.user == other.user

@@ -75,6 +75,8 @@ class MemoryEngine:
         """Nanoseconds since 1970, instead of a counter; it may jump, as that of a machine."""
         self.began = None
         """Called with the ID of a container whose process has just started."""
+        self.told = None
+        """Called with the ID of a container that was sent a signal, and with the signal."""
         self.endpoints: dict[str, tuple[str, ...]] = {}
         """Of each container with networks of its own; new ones with each start."""
         self._ids = itertools.count(1)
@@ -261,6 +263,8 @@ class MemoryEngine:
         if self._find(container_id).status is not Status.RUNNING:
             raise ConflictError("it is not running")
         self.killed.append((container_id, signal))
+        if self.told:
+            self.told(container_id, signal)
         if signal == "SIGTERM" and not self.lasts:
             self.down(container_id)
 

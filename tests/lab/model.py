@@ -82,6 +82,8 @@ class Model(Happenings):
         self.engine = MemoryEngine((IMAGE, "evil/x"))
         self.engine.clock = self._clock
         self.engine.began = self._began
+        self.engine.told = self._told
+        self.engine.lasts = True
         self.engine.deliver = self._deliver
         self.tasks = tasks
         self.pace = Pace(seed)

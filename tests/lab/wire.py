@@ -33,9 +33,11 @@ class Pace:
     def __call__(self, method):
         if self.slow:
             return self._random.choice((0.05, 0.4, 2.0, 7.0))
-        if method == "stop":
-            return self._random.choice((0.05, 0.3, 9.9))  # it drains
         return self.TYPICAL.get(method, 0.002) * self._random.choice((1, 1, 1, 4))
+
+    def drain(self):
+        """How long a sidecar takes to end when it is told to; None for longer than it may."""
+        return self._random.choice((0.02, 0.3, 0.3, 6.0, None))
 
 
 class Wire:
