@@ -1,7 +1,7 @@
 """
 What happens in the world in memory: each method `do_…` is a step (`lab.promise`), carried out where it makes sense.
 
-Processes are a part of it: a sidecar that finds its port taken, or whose image is broken, starts well and ends at once.
+Processes are a part of it: a sidecar whose image is broken starts well and ends at once, and one that is to end may drain.
 """
 
 from __future__ import annotations
@@ -125,11 +125,9 @@ class Happenings(World):
             self.engine.sicken(key)
 
     def _began(self, key):
-        """What a sidecar finds when it starts: a port that is taken, or itself unfit; then it ends at once."""
+        """A sidecar of a broken image starts well, and ends at once."""
         container = self.engine.all[key]
-        if self.seen(container).owner is None:
-            return
-        if self._broken_image or any(not _share(container, other) for other in self._beside(container)):
+        if self._broken_image and self.seen(container).owner is not None:
             self._later(0.1, self._end, key, container.started_at)
 
     def _told(self, key, signal):
@@ -137,11 +135,6 @@ class Happenings(World):
         lasts = self.pace.drain()
         if signal == "SIGTERM" and lasts is not None:
             self._later(lasts, self._end, key, self.engine.all[key].started_at, 0)
-
-    def _beside(self, container):
-        where = self.engine.namespaces[container.id]
-        others = [each for each in self.engine.all.values() if each.id != container.id and each.alive]
-        return [each for each in others if self.engine.namespaces.get(each.id) == where]
 
     def _end(self, key, started_at, code=1):
         container = self.engine.all.get(key)
@@ -245,9 +238,3 @@ class Happenings(World):
 
     def _holder(self, name):
         return next((each for each in self.engine.all.values() if each.name == name), None)
-
-
-def _share(one, other):
-    """Whether two sidecars can listen on one port."""
-    told = all(each.env.get("SSLTERM_HAND_OVER") == "on" for each in (one, other))
-    return told and one.user == other.user
