@@ -1,7 +1,7 @@
 """
 What happens in the world in memory: each method `do_…` is a step (`lab.promise`), carried out where it makes sense.
 
-Processes are a part of it: a sidecar whose image is broken starts well and ends at once, and one that is to end may drain.
+Processes are a part of it: a sidecar of a broken image starts well and ends at once, and one that is to end may drain.
 """
 
 from __future__ import annotations
