@@ -48,7 +48,11 @@ class Hands:
         """By action and result."""
 
     async def start(self, action: Inject | Start | Restart, target: Container, memory: Memory) -> None:
-        """Have a sidecar running. Every failed start leaves a container that is of no use: it is removed."""
+        """
+        Have a sidecar running. Every failed start leaves a container that is of no use: it is removed.
+
+        But not the one that only serves until another does: that one could not be made again.
+        """
         with self._counted(type(action).__name__.lower(), memory):
             sidecar_id = await self._create(action) if isinstance(action, Inject) else action.sidecar.id
             if await self._start(sidecar_id, action, target):
@@ -69,7 +73,8 @@ class Hands:
         except UnreachableError:
             raise
         except EngineError as error:
-            await self._engine.remove(sidecar_id)
+            if isinstance(action, Inject) or not action.for_now:
+                await self._engine.remove(sidecar_id)
             now = (await observe(self._engine, target.id)).target
             if now is None or not now.alive:
                 logger.debug("'{}' went away while its proxy container was started", target.name)

@@ -6,6 +6,7 @@ import pytest
 from loguru import logger
 
 from byfahrer import settings
+from byfahrer.engine.errors import RejectedError
 from byfahrer.model import Status
 from byfahrer.reconcile.memory import State
 from byfahrer.reconcile.reconciler import PROOF, PROOF_WAIT, PassingError, Reconciler, UnmetError
@@ -241,6 +242,23 @@ async def test_who_was_told_to_leave_is_told_again_after_its_restart():
         world.now += PROOF
 
     assert world.engine.killed == [(old.id, "SIGUSR2")] * 2
+
+
+async def test_an_old_one_that_cannot_be_started_just_now_is_not_lost():
+    world, key = await serving()
+    (old,) = world.engine.sidecars(key)
+    retag(world, "sha256:broken")
+    await world.look(key)
+    world.engine.down(by_name(world, key)["www-proxy-next"].id, code=2)
+    world.engine.bounce(key)
+    world.engine.broken["restart"] = [RejectedError(500, "no space left on device")]
+    with pytest.raises(UnmetError, match="'www-proxy' did not start"):
+        await world.look(key)
+    world.now += 1
+    await world.look(key)
+
+    assert world.engine.all[old.id].status is Status.RUNNING
+    assert world.engine.namespaces[old.id] == (key, world.engine.all[key].started_at)
 
 
 async def test_a_drain_is_not_waited_for_and_ends_in_time():
