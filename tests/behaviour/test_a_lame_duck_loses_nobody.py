@@ -107,12 +107,12 @@ def test_a_refused_client_gets_no_answer_but_a_reset():
 
 
 def test_in_tcp_mode_nothing_happens():
-    with backend(echo) as server, relay(server, "--mode=tcp", "--log-level=debug") as running:
-        with Client(running.port) as client:
-            running.signal(signal.SIGUSR1)
-            running.wait_for("SIGUSR1: nothing to tell in tcp mode")
-            client.send(b"still here")
-            assert client.exactly(10) == b"still here"
+    flags = "--mode=tcp", "--log-level=debug"
+    with backend(echo) as server, relay(server, *flags) as running, Client(running.port) as client:
+        running.signal(signal.SIGUSR1)
+        running.wait_for("SIGUSR1: nothing to tell in tcp mode")
+        client.send(b"still here")
+        assert client.exactly(10) == b"still here"
 
 
 def test_sigterm_ends_it_as_ever():
