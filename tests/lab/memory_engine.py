@@ -107,6 +107,14 @@ class MemoryEngine:
         self._emit("destroy", key)
         del self.all[key]
 
+    def signalled(self, key, signal="15"):
+        """As docker kill -s, or the beginning of docker stop: only that it was told."""
+        self._emit("kill", key, signal)
+
+    def tell(self, kind, action, key="x"):
+        """Of what is no container."""
+        self._send(Event(kind=kind, action=action, id=key))
+
     # What can be asserted.
 
     def sidecars(self, target_id):
@@ -144,7 +152,17 @@ class MemoryEngine:
         await anyio.lowlevel.checkpoint()
         key, _, value = (label or "").partition("=")
         return [
-            Summary(id=c.id, name=c.name, status=c.status, labels=c.labels)
+            Summary(
+                id=c.id,
+                name=c.name,
+                status=c.status,
+                labels=c.labels,
+                image=c.image if self.images.get(c.image, c.image_id) == c.image_id else c.image_id,
+                unhealthy=c.health == "unhealthy",
+                endpoints=(f"{c.id}@{c.started_at}",)
+                if c.alive and not c.network_mode.startswith("container:")
+                else (),
+            )
             for c in self.all.values()
             if not key or (key in c.labels and value in ("", c.labels[key]))
         ]
@@ -200,6 +218,7 @@ class MemoryEngine:
         if self._find(container_id).status is not Status.RUNNING:
             raise ConflictError("it is not running")
         self.killed.append((container_id, signal))
+        self._emit("kill", container_id, signal)
 
     async def stop(self, container_id, grace):
         self._called("stop")
@@ -237,6 +256,10 @@ class MemoryEngine:
             raise UnusableError(path)
         return found
 
+    async def labels_of_services(self):
+        self._called("labels_of_services")
+        return dict(self.services)
+
     async def service_labels(self, service_id):
         self._called("service_labels")
         return self.services.get(service_id)
@@ -273,9 +296,12 @@ class MemoryEngine:
     def _now(self):
         return next(self._time) * 1_000_000
 
-    def _emit(self, action, key):
+    def _emit(self, action, key, signal=""):
+        self._send(Event(kind="container", action=action, id=key, labels=self.all[key].labels, signal=signal))
+
+    def _send(self, event):
         if self.deaf:
             return
         for stream in self.streams:
-            stream.waiting.append(Event(kind="container", action=action, id=key, labels=self.all[key].labels))
+            stream.waiting.append(event)
             stream.changed.set()

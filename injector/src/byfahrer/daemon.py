@@ -25,10 +25,11 @@ from byfahrer.authority.state import StateFolder
 from byfahrer.authority.tokens import Tokens
 from byfahrer.engine.errors import EngineError
 from byfahrer.engine.interface import Engine, EngineInfo
-from byfahrer.model import Mount
+from byfahrer.model import Mount, Observed
 from byfahrer.reconcile.backoff import delay
 from byfahrer.reconcile.queue import GRACE, KeyedQueue
 from byfahrer.reconcile.reconciler import Reconciler
+from byfahrer.reconcile.stopping import Stopping
 from byfahrer.reconcile.watch import RECONNECT_CAP, Watch
 from byfahrer.spec import SOCKET
 
@@ -73,10 +74,15 @@ async def _serve(
     """Everything, until cancelled."""
     mount = await _shared(engine, settings) if authority else None
     policy = replace(settings.policy, authority=mount)
-    if authority and mount:
-        reconciler = Reconciler(engine, policy, token=authority.token, seen=authority.seen)
-    else:
-        reconciler = Reconciler(engine, policy)
+    stopping = Stopping(engine, policy)
+    token = authority.token if authority and mount else None
+
+    def seen(observed: Observed) -> None:
+        stopping.seen(observed)
+        if authority and mount:
+            authority.seen(observed)
+
+    reconciler = Reconciler(engine, policy, token=token, seen=seen)
     queue = KeyedQueue(reconciler.reconcile, reconciler.failed, workers=settings.workers)
     queues.append(queue)
 
@@ -87,7 +93,15 @@ async def _serve(
             info.name, info.version, info.api_version, info.role, engine.where, len(found),
         )  # fmt: skip
 
-    watch = Watch(engine, queue, reconciler.tracks, on_ready=on_ready, resync_interval=settings.resync)
+    watch = Watch(
+        engine,
+        queue,
+        reconciler.tracks,
+        settled=reconciler.settled,
+        on_ready=on_ready,
+        on_stopping=stopping.signalled,
+        resync_interval=settings.resync,
+    )
     async with anyio.create_task_group() as tasks:
         if authority and mount and settings.authority:
             tasks.start_soon(_certify, authority, settings.authority, policy.sidecar_user)

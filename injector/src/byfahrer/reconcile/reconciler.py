@@ -53,6 +53,8 @@ class _Memory:
 
     name: str
     pace: Pace = field(default_factory=Pace)
+    settled: bool = False
+    """Whether the last look found nothing to do."""
     told: tuple[str, ...] = ()
     """Problems that people know of."""
     token: str = ""
@@ -84,6 +86,10 @@ class Reconciler:
     def tracks(self, target_id: str) -> bool:
         """Whether this target has been seen with a sidecar, or wanting one."""
         return target_id in self._memory
+
+    def settled(self, target_id: str) -> bool:
+        """Whether the last look at this target, if there was one, found nothing to do: not what came of actions."""
+        return target_id not in self._memory or self._memory[target_id].settled
 
     async def reconcile(self, target_id: str, by_hand: Mapping[str, str] = NOTHING) -> float | None:
         """Look, plan, act; None, or seconds after which to look again."""
@@ -245,7 +251,7 @@ class Reconciler:
         if key not in self._memory and not (observed.sidecars or todo.actions or todo.problems):
             return
         memory = self._memory.setdefault(key, _Memory(target.name))
-        memory.name = target.name
+        memory.name, memory.settled = target.name, not todo.actions
         if todo.problems or not todo.actions:
             self._tell(memory, tuple(map(str, todo.problems)))
         runs = not todo.actions and any(fits(sidecar, target) for sidecar in observed.sidecars)
