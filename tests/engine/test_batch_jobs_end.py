@@ -105,14 +105,16 @@ def test_docker_run_of_a_job_returns_with_its_code(lab, daemon):
     assert lab.status(target) == "gone"
 
 
-@pytest.mark.parametrize(
-    "how", [("up",), ("up", "--abort-on-container-exit", "--exit-code-from", "job")], ids=["plain", "abort"]
-)
+UP = ("up",)
+ABORTED = ("up", "--abort-on-container-exit", "--exit-code-from", "job")
+
+
+@pytest.mark.parametrize("how", [UP, ABORTED], ids=["plain", "abort"])
 def test_compose_up_of_a_job_returns(lab, daemon, tmp_path, how):
     services = {
         "job": {"image": "httpcheck", "entrypoint": ["python3", "-c", JOB], "labels": {**ASKS, "job": "yes"}},
     }
-    if len(how) > 1:  # then it is not alone, and ends the others, too
+    if how is ABORTED:  # then it is not alone, and ends the others, too
         services["other"] = {"image": "httpcheck", "labels": ASKS}
     with project(lab, tmp_path, services) as compose:
         running = Background(lambda: compose(*how))
@@ -120,6 +122,6 @@ def test_compose_up_of_a_job_returns(lab, daemon, tmp_path, how):
         process, began = end(lab, target)
         code, said = running.ends()
 
-        assert code == (3 if len(how) > 1 else 0), said
+        assert code == (3 if how is ABORTED else 0), said
         nothing_is_left(lab, target, process, began)
         lab.is_left_alone()
