@@ -93,8 +93,9 @@ def nothing_is_left(lab, target, process, began):
 
 def test_docker_run_of_a_job_returns_with_its_code(lab, daemon):
     command = (
-        "docker", "run", "--rm", "--name", f"{lab.mark}-job", "--label", f"byfahrer-test={lab.mark}", "--label", "job=yes",
-        "--label", f"byfahrer.proxy-image={IMAGE}", "--entrypoint", "python3", "httpcheck", "-c", JOB,
+        "docker", "run", "--rm", "--name", f"{lab.mark}-job", "--label", f"byfahrer-test={lab.mark}",
+        "--label", "job=yes", "--label", f"byfahrer.proxy-image={IMAGE}",
+        "--entrypoint", "python3", "httpcheck", "-c", JOB,
     )  # fmt: skip
     running = Background(lambda: subprocess.run(command, capture_output=True, timeout=90, check=False).returncode)
     target = job(lab)
