@@ -192,7 +192,7 @@ class MemoryEngine:
             raise UnreachableError("no answer")
 
     @asynccontextmanager
-    async def events(self, since):
+    async def events(self, since, more=()):
         self._called("events")
         stream = Stream()
         self.streams.append(stream)

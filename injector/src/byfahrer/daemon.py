@@ -108,7 +108,8 @@ async def _serve(
     watch = Watch(
         engine,
         queue,
-        reconciler.tracks,
+        policy,
+        tracks=reconciler.tracks,
         settled=reconciler.settled,
         on_ready=on_ready,
         on_stopping=stopping.signalled,

@@ -10,7 +10,7 @@ settings have read them here: what would stop the sidecar is refused before ther
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -116,9 +116,9 @@ def _may_ask(label: str) -> bool:
     return label.startswith((SHORT, LONG)) and label not in _BOOKKEEPING
 
 
-def hints(labels: Mapping[str, str]) -> dict[str, str]:
-    """Of any number of labels the few that `claim` and `mentions` go by: an image may have megabytes of them."""
-    found = {label: labels[label] for label in (TARGET, SWARM_SERVICE) if label in labels}
+def hints(labels: Mapping[str, str], more: Iterable[str] = ()) -> dict[str, str]:
+    """Of any number of labels the few that `claim` and `mentions` go by, and `more`: an image may have megabytes."""
+    found = {label: labels[label] for label in (TARGET, SWARM_SERVICE, *more) if label in labels}
     first = next(filter(_may_ask, labels), None)
     return found if first is None else {first: "", **found}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,8 +48,8 @@ def engine_info(info: Mapping[str, Any], api_version: str) -> EngineInfo:
     )
 
 
-def event(raw: Mapping[str, Any]) -> Event | None:
-    """None for what is no event that we know."""
+def event(raw: Mapping[str, Any], more: Sequence[str] = ()) -> Event | None:
+    """None for what is no event that we know. `more`: labels of containers that are kept, beside ours."""
     actor = raw.get("Actor") or {}
     kind, action, ident = raw.get("Type"), raw.get("Action"), actor.get("ID")
     if not (isinstance(kind, str) and isinstance(action, str) and isinstance(ident, str) and ident):
@@ -63,7 +63,7 @@ def event(raw: Mapping[str, Any]) -> Event | None:
         return Event(kind=kind, action=action, id=joined) if isinstance(joined, str) and joined else None
     sent = attributes.get("signal")
     signal = sent if action == "kill" and isinstance(sent, str) else ""
-    return Event(kind=kind, action=action, id=ident, labels=labels.hints(attributes), signal=signal)
+    return Event(kind=kind, action=action, id=ident, labels=labels.hints(attributes, more), signal=signal)
 
 
 def summary(raw: Mapping[str, Any]) -> Summary:
