@@ -93,11 +93,8 @@ def run(
     docker_host: str,
     /,
     allow_image: tuple[str, ...],
-    only_label: tuple[str, ...],
-    sidecar_user: str,
-    sidecar_memory: str,
     resync: str,
-    **authority: Any,  # noqa: ANN401 - all that `options.authority` takes
+    **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     Serve this engine until stopped.
@@ -114,14 +111,8 @@ def run(
       docker run -d -v /var/run/docker.sock:/var/run/docker.sock \\
           -v byfahrer:/var/lib/byfahrer -v byfahrer-run:/run/byfahrer byfahrer
     """
-    policy = settings.policy(
-        allow_image=allow_image,
-        only_label=only_label,
-        sidecar_user=sidecar_user,
-        sidecar_memory=sidecar_memory,
-        own_id=options.own_id(),
-    )
-    chosen = settings.Settings(policy=policy, authority=options.authority(**authority), resync=settings.resync(resync))
+    policy = options.policy(more, allow_image=allow_image, own_id=options.own_id())
+    chosen = settings.Settings(policy=policy, authority=options.authority(**more), resync=settings.resync(resync))
     engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ))
     try:
         anyio.run(daemon.run, engine, chosen)
@@ -184,10 +175,7 @@ def inject(
     name: str,
     image: str | None,
     chosen: tuple[str, ...],
-    only_label: tuple[str, ...],
-    sidecar_user: str,
-    sidecar_memory: str,
-    **authority: str,
+    **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     Give the running container NAME a sidecar by hand, labels or not.
@@ -199,10 +187,10 @@ def inject(
       byfahrer inject www
       byfahrer inject db --set mode=tcp --set frontend=:6380 --set backend=:6379
     """
-    policy = settings.policy(only_label=only_label, sidecar_user=sidecar_user, sidecar_memory=sidecar_memory)
+    policy = options.policy(more)
     values = dict(_setting(text) for text in chosen)
 
-    chosen_authority = options.authority(**authority)
+    chosen_authority = options.authority(**more)
 
     async def act(engine: DockerEngine) -> Container:
         own = not image and not values and await manual.labelled(engine, name)

@@ -12,8 +12,12 @@ import click
 
 from byfahrer import settings
 from byfahrer.authority import state
+from byfahrer.plan import Policy, Pull
 
 Command = Callable[..., Any]
+
+SIDECAR = ("only_label", "sidecar_user", "sidecar_memory", "pull")
+"""What `sidecar` adds to a command."""
 
 only_label = click.option(
     "--only-label",
@@ -37,7 +41,16 @@ def sidecar(command: Command) -> Command:
             "--sidecar-memory", default=settings.SIDECAR_MEMORY, show_default=True, metavar="SIZE",
             envvar="BYFAHRER_SIDECAR_MEMORY", help="Memory limit of each sidecar.",
         ),
+        click.option(
+            "--pull", type=click.Choice(list(map(str, Pull))), default=str(Pull.MISSING), show_default=True,
+            envvar="BYFAHRER_PULL", help="When to pull a sidecar's image before one is created, as docker run does.",
+        ),
     )  # fmt: skip
+
+
+def policy(given: dict[str, Any], **more: Any) -> Policy:  # noqa: ANN401 - as `settings.policy` takes them
+    """The operator's decisions; takes what `sidecar` has added out of `given`. SettingError."""
+    return settings.policy(**{name: given.pop(name) for name in SIDECAR}, **more)
 
 
 state_dir = click.option(

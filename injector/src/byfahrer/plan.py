@@ -8,6 +8,7 @@ once, and after anything went wrong half way.
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -33,6 +34,14 @@ from byfahrer.spec import sidecar_spec
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 
+class Pull(enum.StrEnum):
+    """When a sidecar's image is pulled before one is created; the words are those of `docker run --pull`."""
+
+    MISSING = "missing"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What the operator decided; a label cannot change it."""
@@ -43,6 +52,7 @@ class Policy:
     sidecar_user: str
     sidecar_memory: int
     """Bytes."""
+    pull: Pull = Pull.MISSING
     own_id: str = ""
     """The container that this program runs in, if it does."""
     authority: Mount | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from byfahrer import spec
 from byfahrer.allow import ImagePattern
 from byfahrer.model import Mount
-from byfahrer.plan import Policy
+from byfahrer.plan import Policy, Pull
 from sslterm.settings import SIDECAR_UID, parse_duration, parse_names
 
 ALLOW_IMAGES = ("sslterm*", "gosslterm*", "qnib/gosslterm*")
@@ -68,6 +68,7 @@ def policy(
     only_label: tuple[str, ...] = (),
     sidecar_user: str = SIDECAR_USER,
     sidecar_memory: str = SIDECAR_MEMORY,
+    pull: str = Pull.MISSING,
     own_id: str = "",
     authority: Mount | None = None,
 ) -> Policy:
@@ -79,6 +80,7 @@ def policy(
         only_labels=tuple(_constraint(text) for text in _parts(only_label)),
         sidecar_user=sidecar_user,
         sidecar_memory=_memory(sidecar_memory),
+        pull=_pull(pull),
         own_id=own_id,
         authority=authority,
     )
@@ -176,6 +178,13 @@ def _constraint(text: str) -> tuple[str, str | None]:
     if not key:
         raise SettingError(f"--only-label={text!r}: expected key=value, or key for any value")
     return key, value if equals else None
+
+
+def _pull(text: str) -> Pull:
+    try:
+        return Pull(text)
+    except ValueError:
+        raise SettingError(f"--pull={text!r}: expected {', '.join(Pull)}") from None
 
 
 def _memory(text: str) -> int:

@@ -17,14 +17,20 @@ from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from anyio import CapacityLimiter, fail_after, to_thread
+from anyio import CancelScope, CapacityLimiter, current_time, fail_after, from_thread, to_thread
 from docker import APIClient
 from docker.types import Mount as DockerMount
-from docker.utils import parse_repository_tag
 
-from byfahrer.engine import archive, convert
+from byfahrer.engine import archive, convert, pull
 from byfahrer.engine.address import EngineAddress, mapped
-from byfahrer.engine.errors import ConflictError, NotFoundError, RejectedError, UnreachableError, UnusableError
+from byfahrer.engine.errors import (
+    ConflictError,
+    NotFoundError,
+    PullError,
+    RejectedError,
+    UnreachableError,
+    UnusableError,
+)
 from byfahrer.engine.events import ThreadedEvents
 from byfahrer.engine.interface import EngineInfo, EventStream
 from byfahrer.model import Container, File, Mount, SidecarSpec, Summary
@@ -62,6 +68,7 @@ class DockerEngine:
         self._stops = CapacityLimiter(STOPS)
         self._pings = CapacityLimiter(1)
         self._connects = CapacityLimiter(2)
+        self._pulls = CapacityLimiter(pull.AT_ONCE)
         self._image_labels: OrderedDict[str, Mapping[str, str]] = OrderedDict()
 
     @property
@@ -109,7 +116,29 @@ class DockerEngine:
         return str(found["Id"])
 
     async def pull(self, image: str) -> None:
-        await self._call(lambda client: client.pull(*parse_repository_tag(image)))
+        ended = False
+
+        def run() -> None:
+            with mapped(self.where), closing(self._session(self._version)) as client:
+                pull.pull(client, image, goes_on)
+
+        def goes_on() -> bool:
+            # Of a pull that is cancelled, nobody waits for the next word.
+            if not ended:
+                from_thread.run_sync(extend)
+            return not ended
+
+        def extend() -> None:
+            scope.deadline = current_time() + pull.STALLED
+
+        async with self._pulls:
+            try:
+                with CancelScope(deadline=current_time() + pull.STALLED) as scope:
+                    await to_thread.run_sync(run, limiter=CapacityLimiter(1), abandon_on_cancel=True)
+            finally:
+                ended = True
+        if scope.cancelled_caught:
+            raise PullError(f"nothing came for {pull.STALLED:.0f} s")
 
     async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:
         def create(client: APIClient) -> str:
@@ -143,7 +172,10 @@ class DockerEngine:
         await self._call(lambda client: client.rename(container_id, name))
 
     async def last_words(self, container_id: str) -> str:
-        log = await self._call(lambda client: client.logs(container_id, stdout=True, stderr=True, tail=1))
+        try:
+            log = await self._call(lambda client: client.logs(container_id, stdout=True, stderr=True, tail=1))
+        except RejectedError:
+            return ""  # with some log drivers nobody can read what was written
         return " ".join(log.decode(errors="replace").split())[:300]
 
     async def put_files(self, container_id: str, folder: str, files: Sequence[File]) -> None:
@@ -216,6 +248,7 @@ class DockerEngine:
         return info
 
     def _session(self, version: str, timeout: int | None = None) -> APIClient:
+        pull.check_configuration()
         client = APIClient(
             base_url=self._address.host,
             version=version,
