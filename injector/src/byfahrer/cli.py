@@ -126,7 +126,7 @@ def run(
     "--allow-image", multiple=True, default=settings.ALLOW_IMAGES, metavar="PATTERN", envvar="BYFAHRER_ALLOW_IMAGE",
     help="As the daemon has it, to tell whom it refuses.",
 )  # fmt: skip
-@options.only_label
+@options.sidecar
 @options.place
 @click.pass_obj
 def ps(
@@ -135,8 +135,7 @@ def ps(
     *,
     as_json: bool,
     allow_image: tuple[str, ...],
-    only_label: tuple[str, ...],
-    **authority: str,
+    **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     List targets and their sidecars; those without one, with the reason.
@@ -146,8 +145,8 @@ def ps(
       byfahrer ps
       byfahrer ps --json | jq -r '.[] | select(.state != "running") | .target'
     """
-    policy = settings.policy(allow_image=allow_image, only_label=only_label)
-    chosen = options.authority(**authority)
+    policy = options.policy(more, allow_image=allow_image)
+    chosen = options.authority(**more)
 
     async def look(engine: DockerEngine) -> list[status.Row]:
         trusting = await manual.with_authority(engine, policy, chosen, options.own_id())

@@ -59,7 +59,7 @@ def test_flags_win_over_the_environment_and_that_over_defaults(ran):
     assert default.resync == 30
     assert [str(each) for each in environment.policy.allow_images] == ["a", "b"]
     assert (environment.policy.only_labels, environment.resync) == ((("k", "v"),), 5)
-    assert (environment.policy.sidecar_memory, environment.policy.sidecar_user) == (64 << 20, "1:1")
+    assert (environment.policy.limits.memory.default, environment.policy.sidecar_user) == (64 << 20, "1:1")
     assert engine.where == "tcp://h:1"
     assert [str(each) for each in flags.policy.allow_images] == ["c"]
     assert flags.resync == 7

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from byfahrer import settings
+from byfahrer.limits import Bound
 
 
 def test_lists_may_be_repeated_or_written_with_commas():
@@ -18,7 +19,7 @@ def test_lists_may_be_repeated_or_written_with_commas():
     ("text", "size"), [("32m", 32 << 20), ("64MB", 64 << 20), ("1g", 1 << 30), ("67108864", 64 << 20)]
 )
 def test_memory_is_a_size(text, size):
-    assert settings.policy(sidecar_memory=text).sidecar_memory == size
+    assert settings.policy(sidecar_memory=text).limits.memory == Bound(size, size)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ class DockerEngine:
         self._pings = CapacityLimiter(1)
         self._connects = CapacityLimiter(2)
         self._pulls = CapacityLimiter(pull.AT_ONCE)
+        self._log_driver = ""
         self._image_labels: OrderedDict[str, Mapping[str, str]] = OrderedDict()
 
     @property
@@ -143,7 +144,8 @@ class DockerEngine:
     async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:
         def create(client: APIClient) -> str:
             mounts = [_mount(each) for each in spec.mounts]
-            host_config = client.create_host_config(**convert.host_arguments(target_id, spec), mounts=mounts)
+            confined = convert.host_arguments(target_id, spec, self._log_driver)
+            host_config = client.create_host_config(**confined, mounts=mounts)
             made = client.create_container(
                 spec.image, name=name, host_config=host_config, **convert.container_arguments(spec, labels)
             )
@@ -242,7 +244,9 @@ class DockerEngine:
 
     def _connect(self) -> EngineInfo:
         client = self._session(self._address.api_version)
-        info = convert.engine_info(client.info(), client.api_version)
+        said = client.info()
+        info = convert.engine_info(said, client.api_version)
+        self._log_driver = said.get("LoggingDriver") or ""
         self._client = client
         self._pinger = self._session(client.api_version, PING_TIMEOUT)
         return info
