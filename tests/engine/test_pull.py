@@ -1,4 +1,4 @@
-"""A sidecar's image is pulled when the operator's policy says so, once and beside everything else; failures are told."""
+"""A sidecar's image is pulled when the operator's policy says so, once, beside everything else; failures are told."""
 
 from __future__ import annotations
 

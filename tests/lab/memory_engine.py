@@ -185,7 +185,8 @@ class MemoryEngine:
             id=f"{next(self._ids):064x}", name=name, image=spec.image, status=Status.CREATED,
             labels={**self.image_labels.get(spec.image, {}), **labels},
             network_mode=f"container:{target_id}", mounts=tuple(map(self._mounted, spec.mounts)),
-            env=dict(spec.env), user=spec.user, image_id=self.images[spec.image], stop_timeout=spec.stop_timeout,
+            env=dict(spec.env), user=spec.user, capabilities=spec.capabilities, image_id=self.images[spec.image],
+            stop_timeout=spec.stop_timeout,
         )  # fmt: skip
         self.all[container.id] = container
         return container.id
