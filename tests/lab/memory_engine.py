@@ -67,6 +67,10 @@ class MemoryEngine:
         self.broken: dict[str, list[EngineError]] = {}
         """By method: what its next calls raise."""
         self.words = ""
+        """The last of every container that says nothing else."""
+        self.said: dict[str, str] = {}
+        self.listens: set[tuple[str, str]] = set()
+        """Targets, and frontends on which they listen themselves."""
         self.files: dict[tuple[str, str], File] = {}
         """By container and path."""
         self.pings_fail = False
@@ -115,6 +119,14 @@ class MemoryEngine:
         """By as much as so many of the starts before took."""
         self._time -= starts
 
+    def signalled(self, key, signal="15"):
+        """As docker kill -s, or the beginning of docker stop: only that it was told."""
+        self._emit("kill", key, signal)
+
+    def tell(self, kind, action, key="x"):
+        """Of what is no container."""
+        self._send(Event(kind=kind, action=action, id=key))
+
     # What can be asserted.
 
     def sidecars(self, target_id):
@@ -152,7 +164,17 @@ class MemoryEngine:
         await anyio.lowlevel.checkpoint()
         key, _, value = (label or "").partition("=")
         return [
-            Summary(id=c.id, name=c.name, status=c.status, labels=c.labels)
+            Summary(
+                id=c.id,
+                name=c.name,
+                status=c.status,
+                labels=c.labels,
+                image=c.image if self.images.get(c.image, c.image_id) == c.image_id else c.image_id,
+                unhealthy=c.health == "unhealthy",
+                endpoints=(f"{c.id}@{c.started_at}",)
+                if c.alive and not c.network_mode.startswith("container:")
+                else (),
+            )
             for c in self.all.values()
             if not key or (key in c.labels and value in ("", c.labels[key]))
         ]
@@ -210,6 +232,7 @@ class MemoryEngine:
         if self._find(container_id).status is not Status.RUNNING:
             raise ConflictError("it is not running")
         self.killed.append((container_id, signal))
+        self._emit("kill", container_id, signal)
         if signal == "SIGTERM" and not self.lasts:
             self.down(container_id)
 
@@ -233,7 +256,7 @@ class MemoryEngine:
 
     async def last_words(self, container_id):
         self._called("last_words")
-        return self.words
+        return self.said.get(container_id, self.words)
 
     async def put_files(self, container_id, folder, files):
         self._called("put_files")
@@ -248,6 +271,10 @@ class MemoryEngine:
         if found is not None and (found.content is None or len(found.content) > most):
             raise UnusableError(path)
         return found
+
+    async def labels_of_services(self):
+        self._called("labels_of_services")
+        return dict(self.services)
 
     async def service_labels(self, service_id):
         self._called("service_labels")
@@ -269,8 +296,19 @@ class MemoryEngine:
             raise NotFoundError(f"No such container: {target_id}")
         if not self.all[target_id].alive:
             raise ConflictError("cannot join network of a non running container")
-        self.namespaces[key] = (target_id, self.all[target_id].started_at)
+        here = (target_id, self.all[target_id].started_at)
+        others = [c for c in self.all.values() if c.id != key and c.alive and self.namespaces.get(c.id) == here]
+        self.namespaces[key] = here
         self.up(key)
+        mine = self.all[key]
+        port = _frontend(mine)
+        held = [
+            c for c in others if _frontend(c) == port and not (_shares(c) and _shares(mine) and c.user == mine.user)
+        ]
+        if held or (target_id, port) in self.listens:
+            # As sslterm: it starts well, and exits.
+            self.said[key] = f"frontend-addr={port}: already in use in this network namespace"
+            self.down(key, code=1)
 
     def _called(self, method):
         self.calls[method] += 1
@@ -286,9 +324,20 @@ class MemoryEngine:
         self._time += 1
         return self._time * 1_000_000
 
-    def _emit(self, action, key):
+    def _emit(self, action, key, signal=""):
+        self._send(Event(kind="container", action=action, id=key, labels=self.all[key].labels, signal=signal))
+
+    def _send(self, event):
         if self.deaf:
             return
         for stream in self.streams:
-            stream.waiting.append(Event(kind="container", action=action, id=key, labels=self.all[key].labels))
+            stream.waiting.append(event)
             stream.changed.set()
+
+
+def _frontend(sidecar):
+    return sidecar.env.get("SSLTERM_FRONTEND_ADDR", ":8081")
+
+
+def _shares(sidecar):
+    return sidecar.env.get("SSLTERM_HAND_OVER") == "on" and sidecar.labels.get("sslterm.hand-over") == "on"

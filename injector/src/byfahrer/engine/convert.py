@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from byfahrer import labels
 from byfahrer.engine.interface import EngineInfo, Event
 from byfahrer.model import NOTHING, Container, Mount, Network, SidecarSpec, Status, Summary
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _OURS = ("SSLTERM_", "GOSSLTERM_", "LOG_LEVEL=")
 
+REPORTS_TO = "SSLTERM_AUTHORITY"
 PROBE_INTERVAL = 120 * 10**9
 """Nanoseconds, before the first probe too: each is a process start and three events on the engine."""
 JSON_FILE = "json-file"
@@ -55,11 +57,15 @@ def event(raw: Mapping[str, Any]) -> Event | None:
     if not (isinstance(kind, str) and isinstance(action, str) and isinstance(ident, str) and ident):
         return None
     attributes = actor.get("Attributes") or {}
+    if kind != "container" and kind != "network":
+        return Event(kind=kind, action=action, id=ident)
     if kind == "network":
         # Whom it happened to is what matters here, not to which network.
         joined = attributes.get("container")
         return Event(kind=kind, action=action, id=joined) if isinstance(joined, str) and joined else None
-    return Event(kind=kind, action=action, id=ident, labels=attributes)
+    sent = attributes.get("signal")
+    signal = sent if action == "kill" and isinstance(sent, str) else ""
+    return Event(kind=kind, action=action, id=ident, labels=labels.hints(attributes), signal=signal)
 
 
 def summary(raw: Mapping[str, Any]) -> Summary:
@@ -71,6 +77,7 @@ def summary(raw: Mapping[str, Any]) -> Summary:
         name=names[0].lstrip("/") if names else raw["Id"][:12],
         status=Status(raw.get("State") or "unknown"),
         labels=raw.get("Labels") or {},
+        image=raw.get("Image") or "",
         unhealthy="(unhealthy)" in (raw.get("Status") or ""),
         endpoints=tuple(sorted(str(each.get("EndpointID") or "") for each in networks.values() if each)),
     )
@@ -209,8 +216,8 @@ def container_arguments(spec: SidecarSpec, labels: Mapping[str, str]) -> dict[st
         "labels": dict(labels),
         "user": spec.user,
         "stop_timeout": spec.stop_timeout,
-        # Without a test, the image's own one stays.
-        "healthcheck": {"interval": PROBE_INTERVAL},
+        # One that reports to the authority is missed there when it hangs. Without a test, the image's own one stays.
+        "healthcheck": {"test": ["NONE"]} if REPORTS_TO in dict(spec.env) else {"interval": PROBE_INTERVAL},
         # ~/.docker/config.json may hold proxies for containers: a sidecar calls nobody.
         "use_config_proxy": False,
     }

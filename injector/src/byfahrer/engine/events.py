@@ -28,9 +28,15 @@ from byfahrer.engine.errors import UnreachableError
 from byfahrer.engine.interface import Event, Gap
 
 FILTERS = {
-    "type": ["container", "service", "network"],
-    # Not exec_*: each health probe on the engine makes three. `update` is a service's, and harmless of a container.
-    "event": ["start", "die", "destroy", "pause", "unpause", "update", "rename", "connect", "disconnect"],
+    "type": ["container", "service", "network", "image"],
+    "event": [
+        # Of containers. Not exec_*: each health probe on the engine makes three. health_status stands for all that
+        # begin with it. Not oom: alone it changes nothing, and what it ends dies.
+        *("start", "kill", "die", "destroy", "pause", "unpause", "rename", "health_status"),
+        *("update",),  # of services; a container's is harmless
+        *("connect", "disconnect"),  # of networks
+        *("tag", "untag", "pull", "load", "import", "delete"),  # of images
+    ],
 }
 BACKLOG = 10_000
 """Events that may wait for the loop; some MB. More, and a full look at everything is cheaper anyway."""

@@ -96,15 +96,9 @@ class Reconciler:
             actions=dict(self._hands.counts),
         )
 
-    async def moved(self) -> list[str]:
-        """The targets whose sidecar's image means another than at their last look: one call for each image."""
-        wanted = sorted({memory.image for memory in self._memory.values() if memory.image})
-        now = {image: await self._engine.image_id(image) for image in wanted}
-        return [
-            key
-            for key, memory in self._memory.items()
-            if memory.image and now.get(memory.image) not in (None, memory.image_id)
-        ]
+    def settled(self, target_id: str) -> bool:
+        """Whether the last look at this target, if there was one, found nothing to do: not what came of actions."""
+        return target_id not in self._memory or self._memory[target_id].settled
 
     async def reconcile(self, target_id: str, by_hand: Mapping[str, str] = NOTHING) -> float | None:
         """Look, plan, act; None, or seconds after which to look again."""
@@ -186,7 +180,9 @@ class Reconciler:
         serving = todo.serving or todo.spare
         if serving is not None:
             await self._hands.renew_token(serving, target, memory)
-        waits = [await self._start_in_time(action, target, memory) for action in starts]
+        waits = [
+            await self._start_in_time(action, target, memory, replaces=todo.spare is not None) for action in starts
+        ]
         for rename in [action for action in todo.actions if isinstance(action, Rename)]:
             await self._hands.rename(rename, target, memory)
         if todo.awaited is not None:
@@ -194,7 +190,9 @@ class Reconciler:
             waits.append(left if left > 0 else GLANCE)
         return min((wait for wait in waits if wait), default=None)
 
-    async def _start_in_time(self, action: Inject | Start | Restart, target: Container, memory: Memory) -> float:
+    async def _start_in_time(
+        self, action: Inject | Start | Restart, target: Container, memory: Memory, *, replaces: bool
+    ) -> float:
         """Start it, or say after how many seconds that may be; 0 if nothing has to be waited for."""
         for_now = not isinstance(action, Inject) and action.for_now
         pace = memory.spare_pace if for_now else memory.pace
@@ -205,8 +203,7 @@ class Reconciler:
         await self._hands.start(action, target, memory)
         self._tell(memory, (memory.trouble,) if memory.trouble else ())
         # Whether it works shows soon.
-        watched = memory.trouble or (isinstance(action, Inject) and action.beside is not None)
-        return PROOF if watched else 0.0
+        return PROOF if memory.trouble or replaces else 0.0
 
     async def _look_at_exits(self, observed: Observed, todo: Plan, memory: Memory) -> None:
         """Say why a sidecar that should run does not, and forgive its past if it ran for long."""
@@ -241,12 +238,13 @@ class Reconciler:
             return
         memory = self._memory.setdefault(key, Memory(target.name))
         memory.name = target.name
-        memory.image, memory.image_id = todo.image, observed.image_id
+        memory.settled = not todo.actions and todo.awaited is None
         works = todo.serving is not None and todo.serving.id in observed.proven
         if works or not todo.image:
             memory.trouble = ""
         trouble = (memory.trouble,) if memory.trouble else ()
-        if todo.problems or not todo.actions:
+        # Whether a start mends what people were told of is known when it has succeeded.
+        if todo.problems or not any(isinstance(action, Inject | Start | Restart) for action in todo.actions):
             self._tell(memory, (*map(str, todo.problems), *trouble))
         if todo.serving is not None and self._clock() - memory.pace.last > STEADY:
             memory.pace.steady()
