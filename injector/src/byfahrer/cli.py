@@ -96,12 +96,9 @@ def run(
     docker_host: str,
     /,
     allow_image: tuple[str, ...],
-    only_label: tuple[str, ...],
-    sidecar_user: str,
-    sidecar_memory: str,
     resync: str,
     admin_addr: str,
-    **authority: Any,  # noqa: ANN401 - all that `options.authority` takes
+    **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     Serve this engine until stopped.
@@ -118,18 +115,12 @@ def run(
       docker run -d -v /var/run/docker.sock:/var/run/docker.sock \\
           -v byfahrer:/var/lib/byfahrer -v byfahrer-run:/run/byfahrer byfahrer
     """
-    policy = settings.policy(
-        allow_image=allow_image,
-        only_label=only_label,
-        sidecar_user=sidecar_user,
-        sidecar_memory=sidecar_memory,
-        own_id=options.own_id(),
-    )
-    made = options.authority(**authority)
+    policy = options.policy(more, allow_image=allow_image, own_id=options.own_id())
+    made = options.authority(**more)
     chosen = settings.Settings(
         policy=policy,
         authority=made,
-        admin=options.admin(admin_addr, authority["state_dir"], made),
+        admin=options.admin(admin_addr, more["state_dir"], made),
         resync=settings.resync(resync),
     )
     engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ))
@@ -145,7 +136,7 @@ def run(
     "--allow-image", multiple=True, default=settings.ALLOW_IMAGES, metavar="PATTERN", envvar="BYFAHRER_ALLOW_IMAGE",
     help="As the daemon has it, to tell whom it refuses.",
 )  # fmt: skip
-@options.only_label
+@options.sidecar
 @options.admin_addr
 @options.place
 @click.pass_obj
@@ -155,9 +146,8 @@ def ps(
     *,
     as_json: bool,
     allow_image: tuple[str, ...],
-    only_label: tuple[str, ...],
     admin_addr: str,
-    **authority: str,
+    **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     List targets and their sidecars; those without one, with the reason.
@@ -169,9 +159,9 @@ def ps(
       byfahrer ps
       byfahrer ps --json | jq -r '.[] | select(.state != "running") | .target'
     """
-    policy = settings.policy(allow_image=allow_image, only_label=only_label)
-    chosen = options.authority(**authority)
-    socket = options.admin(admin_addr, authority["state_dir"])
+    policy = options.policy(more, allow_image=allow_image)
+    chosen = options.authority(**more)
+    socket = options.admin(admin_addr, more["state_dir"])
     told = status.told(get(socket, "/status")) if socket else {}
 
     async def look(engine: DockerEngine) -> list[status.Row]:
@@ -200,10 +190,7 @@ def inject(
     name: str,
     image: str | None,
     chosen: tuple[str, ...],
-    only_label: tuple[str, ...],
-    sidecar_user: str,
-    sidecar_memory: str,
-    **authority: str,
+    **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     Give the running container NAME a sidecar by hand, labels or not.
@@ -215,10 +202,10 @@ def inject(
       byfahrer inject www
       byfahrer inject db --set mode=tcp --set frontend=:6380 --set backend=:6379
     """
-    policy = settings.policy(only_label=only_label, sidecar_user=sidecar_user, sidecar_memory=sidecar_memory)
+    policy = options.policy(more)
     values = dict(_setting(text) for text in chosen)
 
-    chosen_authority = options.authority(**authority)
+    chosen_authority = options.authority(**more)
 
     async def act(engine: DockerEngine) -> Container:
         own = not image and not values and await manual.labelled(engine, name)

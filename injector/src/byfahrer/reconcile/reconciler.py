@@ -30,8 +30,9 @@ from byfahrer.model import (
     one_line,
 )
 from byfahrer.plan import Policy, own_sidecars, plan
-from byfahrer.reconcile.apply import DRAIN, Hands, PassingError, UnmetError, no_image
+from byfahrer.reconcile.apply import DRAIN, Hands, PassingError, UnmetError
 from byfahrer.reconcile.backoff import STEADY
+from byfahrer.reconcile.images import Images
 from byfahrer.reconcile.memory import Memory, Snapshot, State
 from byfahrer.reconcile.observe import observe
 
@@ -80,6 +81,7 @@ class Reconciler:
         self._ready = ready
         """Whether a sidecar says that it serves; None where it says nothing."""
         self._clock = clock
+        self._images = Images(engine, policy.pull, clock=clock)
         self._memory: dict[str, Memory] = {}
         self._hands = Hands(engine, token, clock)
 
@@ -167,10 +169,10 @@ class Reconciler:
         await self._look_at_exits(observed, todo, memory)
         for action in starts:
             # Name and port can be held once only, so the old one goes first: but not for one that cannot be yet.
-            if isinstance(action, Inject) and removals:
-                if await self._engine.image_id(action.spec.image) is None:
-                    raise no_image(action.spec.image)
-                if wait := memory.pace.wait(target.started_at, self._clock()):
+            if isinstance(action, Inject):
+                if await self._images.provide(action.spec.image):
+                    return await self.reconcile(target.id, observed.by_hand)  # a pull takes its time: look again
+                if removals and (wait := memory.pace.wait(target.started_at, self._clock())):
                     return wait
         waits = [await self._hands.remove(removal, memory) for removal in removals]
         if any(waits):
