@@ -97,6 +97,10 @@ class Lab:
         """Kill its first process, behind the engine's back: through the engine, it would cancel a restart policy."""
         os.kill(self.api.inspect_container(container_id)["State"]["Pid"], signal.SIGKILL)
 
+    def stop_process(self, container_id):
+        """Have its first process hang."""
+        os.kill(self.api.inspect_container(container_id)["State"]["Pid"], signal.SIGSTOP)
+
     def fetch(self, target_id, path="/pi/20"):
         """What a client of a target gets, through its sidecar."""
         return self.fetch_at(self.address(target_id), path)
@@ -105,9 +109,16 @@ class Lab:
         """The same where the engine cannot be asked for the address."""
         return fetch(address, path, connect=self.connect)
 
+    sidecar_image = "sslterm"
+    """What targets ask for, where a test does not say."""
+
     def run(self, name="www", image="httpcheck", *, labels=None, asks=True, start=True, host=None, **options):
         """A container of this test; by default one that asks for a sidecar."""
-        marked = {"byfahrer-test": self.mark, **({"byfahrer.proxy-image": "sslterm"} if asks else {}), **(labels or {})}
+        marked = {
+            "byfahrer-test": self.mark,
+            **({"byfahrer.proxy-image": self.sidecar_image} if asks else {}),
+            **(labels or {}),
+        }
         made = self.api.create_container(
             image, name=f"{self.mark}-{name}", labels=marked,
             host_config=self.api.create_host_config(**(host or {})), **options,
@@ -131,6 +142,13 @@ class Lab:
         made = self.api.create_container(of, command, labels={"byfahrer-test": self.mark})["Id"]
         self.images.append(self.api.commit(made, changes=[f"LABEL {each}" for each in labels])["Id"])
         return self.images[-1]
+
+    def image_id(self, name):
+        """What the name means now; None if nothing."""
+        try:
+            return self.api.inspect_image(name)["Id"]
+        except NotFound:
+            return None
 
     def execute(self, container_id, *command):
         """What a command in a container prints; it must succeed."""
@@ -203,10 +221,10 @@ class Lab:
             return False
         return answer is not None and answer[0] == http.HTTPStatus.OK
 
-    def becomes_served(self, target_id, seconds=20.0):
+    def becomes_served(self, target_id, seconds=60.0):
         wait_until(lambda: self.served(target_id), seconds)
 
-    def is_left_alone(self, target_id=None, seconds=10.0):
+    def is_left_alone(self, target_id=None, seconds=30.0):
         """Wait until no sidecar is left, of a target or of all."""
         wait_until(lambda: not self.sidecars(target_id), seconds)
 

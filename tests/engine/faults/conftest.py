@@ -20,6 +20,12 @@ def pytest_configure(config):
     config.stash[_FOUND] = []
 
 
+def pytest_collection_modifyitems(items):
+    for each in items:
+        if each.path.is_relative_to(Path(__file__).parent) and not each.get_closest_marker("timeout"):
+            each.add_marker(pytest.mark.timeout(300))
+
+
 @pytest.fixture
 def fault(request):
     """Names a fault by its number in the matrix; what was recorded of it is shown if the test succeeds."""

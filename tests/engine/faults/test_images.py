@@ -33,11 +33,26 @@ def test_an_image_that_is_not_there_is_named_and_used_as_soon_as_it_is(lab, inje
     daemon.says(f"'{lab.mark}-late': image '{image}' is not on this engine: build or pull it (docker pull {image})")
     lab.becomes_served(good)
     assert lab.sidecars(late) == []
-    lab.api.tag("sslterm", image)
+    lab.api.tag(lab.sidecar_image, image)
     broken.happens()
     broken.converges(lab, 90)
 
     assert len([line for line in daemon.saying("is not on this engine") if "ERROR" in line]) == 1
+
+
+def test_an_image_that_is_updated_under_its_tag_replaces_its_sidecars(lab, injector, image, fault):
+    broken = fault(
+        29, "the image is updated under its tag, and two sidecars run from it", "replaced by new ones, of the new image"
+    )
+    injector("--resync", "2").is_ready()
+    lab.api.tag(lab.sidecar_image, image)
+    targets = [lab.run(name, labels={"byfahrer.proxy-image": image}) for name in ("one", "two")]
+    for each in targets:
+        lab.becomes_served(each)
+    lab.api.tag(lab.image("org.opencontainers.image.version=next", of=image), image)
+    broken.happens()
+    broken.converges(lab)
+    wait_until(lambda: {each["Name"] for each in lab.sidecars()} == {f"/{lab.mark}-{n}-proxy" for n in ("one", "two")})
 
 
 def test_an_image_that_goes_away_takes_no_sidecar_with_it(lab, injector, image, fault):
@@ -47,7 +62,7 @@ def test_an_image_that_goes_away_takes_no_sidecar_with_it(lab, injector, image, 
         "the same sidecar goes on",
     )
     injector("--resync", "1").is_ready()
-    lab.api.tag("sslterm", image)
+    lab.api.tag(lab.sidecar_image, image)
     www = lab.run(labels={"byfahrer.proxy-image": image})
     lab.becomes_served(www)
     (before,) = lab.sidecars(www)

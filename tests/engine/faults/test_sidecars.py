@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.meddler import Rewrites
 from lab.waiting import wait_until
 
 PLAIN = "debian:trixie-slim"
@@ -98,6 +99,53 @@ def test_a_signal_through_the_engine_ends_nothing_for_good(lab, injector, fault)
     lab.crash(sidecar["Id"])
     broken.happens()
     broken.converges(lab)
+
+
+@pytest.mark.timeout(400)
+def test_a_sidecar_that_hangs_is_restarted(lab, injector, fault):
+    broken = fault(
+        10,
+        "the sidecar's process hangs (SIGSTOP)",
+        "missed after three reports that do not come, and restarted; others run on",
+    )
+    injector().is_ready()
+    hangs, calm = lab.run("hangs"), lab.run("calm")
+    for each in (hangs, calm):
+        lab.becomes_served(each)
+    (before,) = lab.sidecars(calm)
+    sidecar = sidecar_of(lab, hangs)
+    wait_until(lambda: b"certificate" in lab.api.logs(sidecar["Id"]))
+    lab.stop_process(sidecar["Id"])
+    broken.happens()
+    broken.converges(lab, 180)
+
+    assert started(lab, hangs) == lab.look(hangs)["State"]["StartedAt"]
+    assert started(lab, before["Id"]) == before["State"]["StartedAt"]
+
+
+def test_a_sidecar_that_the_engine_calls_unhealthy_is_restarted(lab, injector, meddler, fault):
+    broken = fault(10, "the engine calls the sidecar unhealthy (`--authority off`)", "restarted")
+    injector("--authority", "off", "--resync", "1", env=meddler.env).is_ready()
+    www = lab.run()
+    lab.becomes_served(www)
+    sidecar = sidecar_of(lab, www)
+
+    def unhealthy(told):
+        if told["State"]["StartedAt"] == sidecar["State"]["StartedAt"]:
+            told["State"]["Health"] = {"Status": "unhealthy", "FailingStreak": 3, "Log": []}
+        return told
+
+    def listed(told):
+        for each in told:
+            if each["Id"] == sidecar["Id"] and started(lab, sidecar["Id"]) == sidecar["State"]["StartedAt"]:
+                each["Status"] = "Up 5 minutes (unhealthy)"
+        return told
+
+    meddler.add(Rewrites(unhealthy, "GET", f"/containers/{sidecar['Id']}/json"))
+    meddler.add(Rewrites(listed, "GET", "/containers/json"))
+    broken.happens()
+    broken.holds_once(lambda: started(lab, sidecar["Id"]) != sidecar["State"]["StartedAt"])
+    lab.becomes_served(www)
 
 
 def test_a_name_that_a_stranger_has_is_named_and_used_as_soon_as_it_is_free(lab, injector, fault):
