@@ -48,7 +48,7 @@ class Injector:
         for line in self._process.stderr:
             self.lines.append(line.rstrip("\n"))
 
-    def says(self, text, times=1, seconds=20.0):
+    def says(self, text, times=1, seconds=60.0):
         """Wait for lines with `text`; the last of them."""
 
         def said():

@@ -76,7 +76,7 @@ class NestedEngine:
             self.api = docker.APIClient(base_url=self.url, version="1.41", timeout=60)
             self.is_up()
             with archive.open("rb") as packed:
-                self.api.load_image(packed)
+                list(self.api.load_image(packed))  # it is loaded when its progress has been read
         except BaseException:
             self.remove()
             raise
