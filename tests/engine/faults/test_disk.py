@@ -36,10 +36,10 @@ def small(home):
     folder.mkdir(mode=0o700)
     subprocess.run(("mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", folder), check=True)
     yield folder
-    subprocess.run(("umount", folder), check=True)
+    subprocess.run(("umount", "--lazy", folder), check=True)
 
 
-def test_a_state_folder_without_space_loses_nothing_that_is_in_it(lab, injector, small, fault):
+def test_a_state_folder_without_space_loses_nothing_that_is_in_it(lab, small, injector, fault):
     broken = fault(24, "the authority's folder is full while targets die, restart and start, then has space again",
                    "who runs is served, the dead are reaped, and root and ledger are whole afterwards")  # fmt: skip
     daemon = injector().is_ready()
