@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from loguru import logger
 
@@ -125,6 +125,14 @@ class Hands:
         with self._counted("remove", memory):
             await self._engine.remove(sidecar.id)
         return 0.0
+
+    async def relieve(self, sidecar: Container, memory: Memory) -> None:
+        """Have a sidecar leave as soon as it sees its successor listen. It may be told any number of times."""
+        start = (sidecar.id, sidecar.started_at)
+        if start not in memory.relieved:
+            with suppress(NotFoundError, ConflictError):
+                await self._engine.kill(sidecar.id, sidecar.labels[labels.HAND_OVER])
+                memory.relieved |= {start}
 
     async def rename(self, action: Rename, target: Container, memory: Memory) -> None:
         with self._counted("rename", memory):
