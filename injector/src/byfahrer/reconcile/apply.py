@@ -161,7 +161,7 @@ class Hands:
         owner = (await observe(self._engine, owner_id)).target
         if owner is None or not owner.alive:
             return  # an orphan, and soon reaped
-        # The owner was renamed, and the name it had went to our target. Two that exchanged their names block each other.
+        # The owner was renamed, and the name it had went to our target. Two that exchanged theirs block each other.
         wanted = sidecar_name(owner)
         try:
             await self._engine.rename(holder.id, wanted)
