@@ -95,8 +95,8 @@ class Wire:
             outcome = repr(error)
         if method in (*CHANGES, "put_files"):
             self._world.note(f"  {method} {' '.join(self._named(each) for each in args[:2])} {self._named(outcome)}")
-        done.set()
         self._world.spring(method)
+        done.set()
 
     def _look_out(self, method, args):
         """Nobody's containers but our own are ever touched."""
