@@ -64,7 +64,7 @@ def test_an_image_that_is_not_there_is_named_and_used_as_soon_as_it_is(lab, inje
     image = f"sslterm-{lab.mark}"
     daemon = injector().is_ready()
     late = lab.run("late", labels={"byfahrer.proxy-image": image})
-    daemon.says(f"'{lab.mark}-late': image '{image}' is not on this engine: build or pull it (docker pull {image})")
+    daemon.says(f"'{lab.mark}-late': image '{image}' is not on this engine, and cannot be pulled: ")
     lab.becomes_served(www)
     assert lab.sidecars(late) == []
 
@@ -107,6 +107,12 @@ class TestCommandLine:
             (["run", "--nonsense"], {}, 2, "No such option"),
             (["nonsense"], {}, 2, "No such command"),
             (["run", "--sidecar-memory", "1"], {}, 2, "--sidecar-memory='1': expected a size of at least 32m"),
+            (["run", "--sidecar-memory", "1g:64m"], {}, 2, "--sidecar-memory='1g:64m': expected the most that a label"),
+            (["run", "--sidecar-pids", "none"], {}, 2, "--sidecar-pids='none': expected a number from 16 to 4194304"),
+            (["run", "--sidecar-cpus", "-1"], {}, 2, "--sidecar-cpus='-1': expected a number of CPUs such as 1.5"),
+            (["run", "--allow-capability", "ALL"], {}, 2, "--allow-capability='ALL': expected the name of a Linux"),
+            (["inject", "x", "--pull", "now"], {}, 2, "Invalid value for '--pull': 'now' is not one of"),
+            (["run"], {"BYFAHRER_SIDECAR_LOG_OPT": "max-size"}, 2, "--sidecar-log-opt='max-size': expected KEY=VALUE"),
             (["run", "--sidecar-user", "a b"], {}, 2, "--sidecar-user='a b': expected user or user:group"),
             (["run", "--only-label", "=x"], {}, 2, "--only-label='=x': expected key=value"),
             (["run", "--resync", "0"], {}, 2, "--resync='0': expected a duration from 1s to 1h"),

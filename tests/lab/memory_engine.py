@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError, UnusableError
+from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, PullError, UnreachableError, UnusableError
 from byfahrer.engine.interface import EngineInfo, Event
 from byfahrer.model import Container, File, Status, Summary
 
@@ -99,7 +99,7 @@ class MemoryEngine:
     def up(self, key):
         if self._has_networks(key):
             self.endpoints[key] = (f"e{next(self._ids)}",)
-            self._emit("connect", key, "network")
+            self._emit("connect", key, kind="network")
         self._set(key, status=Status.RUNNING, pid=100, started_at=self._now(), health="")
         self._emit("start", key)
         if self.began:
@@ -110,7 +110,7 @@ class MemoryEngine:
         self._emit("die", key)
         if self._has_networks(key):
             self.endpoints[key] = ("",)
-            self._emit("disconnect", key, "network")
+            self._emit("disconnect", key, kind="network")
 
     def bounce(self, key):
         """As docker restart."""
@@ -131,9 +131,9 @@ class MemoryEngine:
 
     def flap(self, key):
         """It loses its network and gets it back: the same namespace, other places in it."""
-        self._emit("disconnect", key, "network")
+        self._emit("disconnect", key, kind="network")
         self.endpoints[key] = (f"e{next(self._ids)}",)
-        self._emit("connect", key, "network")
+        self._emit("connect", key, kind="network")
 
     def call(self, key, name):
         """Give it another name."""
@@ -161,6 +161,14 @@ class MemoryEngine:
         """By as much as so many of the starts before took."""
         self._time -= starts
 
+    def signalled(self, key, signal="15"):
+        """As docker kill -s, or the beginning of docker stop: only that it was told."""
+        self._emit("kill", key, signal)
+
+    def tell(self, kind, action, key="x"):
+        """Of what is no container."""
+        self._send(Event(kind=kind, action=action, id=key))
+
     # What can be asserted.
 
     def sidecars(self, target_id):
@@ -184,7 +192,7 @@ class MemoryEngine:
             raise UnreachableError("no answer")
 
     @asynccontextmanager
-    async def events(self, since):
+    async def events(self, since, more=()):
         self._called("events")
         stream = Stream()
         self.streams.append(stream)
@@ -203,6 +211,7 @@ class MemoryEngine:
                 name=c.name,
                 status=c.status,
                 labels=c.labels,
+                image=c.image if self.images.get(c.image, c.image_id) == c.image_id else c.image_id,
                 unhealthy=c.alive and c.health == "unhealthy",
                 endpoints=self.endpoints.get(c.id, ()),
             )
@@ -224,7 +233,7 @@ class MemoryEngine:
         self._called("pull")
         await anyio.lowlevel.checkpoint()
         if image not in self.registry:
-            raise NotFoundError(f"pull access denied for {image}")
+            raise PullError(f"pull access denied for {image}")
         self.images[image] = self.registry[image]
 
     async def create(self, name, target_id, spec, labels):
@@ -238,7 +247,8 @@ class MemoryEngine:
             id=f"{next(self._ids):064x}", name=name, image=spec.image, status=Status.CREATED,
             labels={**self.image_labels.get(spec.image, {}), **labels},
             network_mode=f"container:{target_id}", mounts=tuple(map(self._mounted, spec.mounts)),
-            env=dict(spec.env), user=spec.user, image_id=self.images[spec.image], stop_timeout=spec.stop_timeout,
+            env=dict(spec.env), user=spec.user, capabilities=spec.capabilities, image_id=self.images[spec.image],
+            stop_timeout=spec.stop_timeout,
         )  # fmt: skip
         self.all[container.id] = container
         return container.id
@@ -267,6 +277,7 @@ class MemoryEngine:
         if self._find(container_id).status is not Status.RUNNING:
             raise ConflictError("it is not running")
         self.killed.append((container_id, signal))
+        self._emit("kill", container_id, signal)
         if self.told:
             self.told(container_id, signal)
         if signal == "SIGTERM" and not self.lasts:
@@ -308,6 +319,10 @@ class MemoryEngine:
         if found is not None and (found.content is None or len(found.content) > most):
             raise UnusableError(path)
         return found
+
+    async def labels_of_services(self):
+        self._called("labels_of_services")
+        return dict(self.services)
 
     async def service_labels(self, service_id):
         self._called("service_labels")
@@ -361,11 +376,14 @@ class MemoryEngine:
     def _has_networks(self, key):
         return not self.all[key].network_mode.startswith(("container:", "host"))
 
-    def _emit(self, action, key, kind="container"):
+    def _emit(self, action, key, signal="", kind="container"):
         labels = self.all[key].labels if kind == "container" else {}
+        self._send(Event(kind=kind, action=action, id=key, labels=labels, signal=signal))
+
+    def _send(self, event):
         if not self.deaf:
             for stream in self.streams:
-                self.deliver(stream, Event(kind=kind, action=action, id=key, labels=labels))
+                self.deliver(stream, event)
 
     def deliver(self, stream, event):
         """Have a subscriber read an event: at once, once, and in order, which tests may change."""

@@ -21,6 +21,7 @@ from byfahrer.model import Container
 from byfahrer.reconcile import backoff
 from byfahrer.reconcile.queue import GRACE, KeyedQueue
 from byfahrer.reconcile.reconciler import PassingError, Reconciler, UnmetError
+from byfahrer.reconcile.stopping import Stopping
 from byfahrer.reconcile.watch import RESYNC_INTERVAL, Watch
 from lab import virtual
 from lab.happenings import Happenings
@@ -56,9 +57,13 @@ class Daemon:
         self.world = world
         self.wire = Wire(world)
         self.scope = anyio.CancelScope()
-        self.reconciler = Reconciler(self.wire, policy, clock=anyio.current_time)
+        stopping = Stopping(self.wire, policy)
+        self.reconciler = Reconciler(self.wire, policy, seen=stopping.seen, clock=anyio.current_time)
         self.queue = KeyedQueue(self.reconciler.reconcile, self.failed, clock=anyio.current_time)
-        self.watch = Watch(self.wire, self.queue, self.reconciler.tracks, on_ready=self.ready)
+        self.watch = Watch(
+            self.wire, self.queue, self.reconciler.tracks, settled=self.reconciler.settled,
+            on_ready=self.ready, on_stopping=stopping.signalled,
+        )  # fmt: skip
 
     async def ready(self, info, found):
         await self.queue.handled(found)
@@ -240,10 +245,8 @@ class Model(Happenings):
 
     def _waits(self):
         """After how long an event comes, as often as it comes; for some seconds at a time, all are lost."""
-        spell = random.Random(f"{self._seed} {anyio.current_time() // SPELL}").choice("lost lost late fair".split())
-        return (
-            () if spell == "lost" else self._random.choice(((), (0.0, 0.7), (2.5,)) if spell == "late" else ((0.0,),))
-        )
+        spell = random.Random(f"{self._seed} {anyio.current_time() // SPELL}").choice(["lost", "lost", "late", "fair"])
+        return {"lost": (), "late": self._random.choice([(), (0.0, 0.7), (2.5,)]), "fair": (0.0,)}[spell]
 
 
 def check(steps, seed=0, *, unruly=False, tell=None) -> Kept:

@@ -25,6 +25,8 @@ from byfahrer.engine.client import DockerEngine
 from byfahrer.engine.errors import AddressError, EngineError
 from byfahrer.model import Container, one_line
 from byfahrer.reconcile.reconciler import PassingError, UnmetError
+from byfahrer.serving.client import get
+from byfahrer.serving.errors import SocketError
 
 T = TypeVar("T")
 
@@ -84,8 +86,9 @@ def cli(context: click.Context, docker_host: str, log_level: str, log_format: st
 @options.sidecar
 @click.option(
     "--resync", default=settings.RESYNC, show_default=True, metavar="DURATION",
-    envvar="BYFAHRER_RESYNC", help="How often to look at everything, in case an event was lost.",
+    envvar="BYFAHRER_RESYNC", help="How often to list what has changed, in case an event was lost.",
 )  # fmt: skip
+@options.admin_addr
 @options.signing
 @options.place
 @click.pass_obj
@@ -93,11 +96,9 @@ def run(
     docker_host: str,
     /,
     allow_image: tuple[str, ...],
-    only_label: tuple[str, ...],
-    sidecar_user: str,
-    sidecar_memory: str,
     resync: str,
-    **authority: Any,  # noqa: ANN401 - all that `options.authority` takes
+    admin_addr: str,
+    **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     Serve this engine until stopped.
@@ -114,14 +115,14 @@ def run(
       docker run -d -v /var/run/docker.sock:/var/run/docker.sock \\
           -v byfahrer:/var/lib/byfahrer -v byfahrer-run:/run/byfahrer byfahrer
     """
-    policy = settings.policy(
-        allow_image=allow_image,
-        only_label=only_label,
-        sidecar_user=sidecar_user,
-        sidecar_memory=sidecar_memory,
-        own_id=options.own_id(),
+    policy = options.policy(more, allow_image=allow_image, own_id=options.own_id())
+    made = options.authority(**more)
+    chosen = settings.Settings(
+        policy=policy,
+        authority=made,
+        admin=options.admin(admin_addr, more["state_dir"], made),
+        resync=settings.resync(resync),
     )
-    chosen = settings.Settings(policy=policy, authority=options.authority(**authority), resync=settings.resync(resync))
     engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ))
     try:
         anyio.run(daemon.run, engine, chosen)
@@ -135,7 +136,8 @@ def run(
     "--allow-image", multiple=True, default=settings.ALLOW_IMAGES, metavar="PATTERN", envvar="BYFAHRER_ALLOW_IMAGE",
     help="As the daemon has it, to tell whom it refuses.",
 )  # fmt: skip
-@options.only_label
+@options.sidecar
+@options.admin_addr
 @options.place
 @click.pass_obj
 def ps(
@@ -144,23 +146,27 @@ def ps(
     *,
     as_json: bool,
     allow_image: tuple[str, ...],
-    only_label: tuple[str, ...],
-    **authority: str,
+    admin_addr: str,
+    **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     List targets and their sidecars; those without one, with the reason.
+
+    What only a byfahrer that runs can know (what sidecars report, what went wrong) is asked on its socket.
 
     \b
     Examples:
       byfahrer ps
       byfahrer ps --json | jq -r '.[] | select(.state != "running") | .target'
     """
-    policy = settings.policy(allow_image=allow_image, only_label=only_label)
-    chosen = options.authority(**authority)
+    policy = options.policy(more, allow_image=allow_image)
+    chosen = options.authority(**more)
+    socket = options.admin(admin_addr, more["state_dir"])
+    told = status.told(get(socket, "/status")) if socket else {}
 
     async def look(engine: DockerEngine) -> list[status.Row]:
         trusting = await manual.with_authority(engine, policy, chosen, options.own_id())
-        return await status.rows(engine, trusting, manual.certificates(chosen))
+        return await status.rows(engine, trusting, manual.certificates(chosen), told)
 
     found = _ask(docker_host, look)
     if as_json:
@@ -184,10 +190,7 @@ def inject(
     name: str,
     image: str | None,
     chosen: tuple[str, ...],
-    only_label: tuple[str, ...],
-    sidecar_user: str,
-    sidecar_memory: str,
-    **authority: str,
+    **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     Give the running container NAME a sidecar by hand, labels or not.
@@ -199,10 +202,10 @@ def inject(
       byfahrer inject www
       byfahrer inject db --set mode=tcp --set frontend=:6380 --set backend=:6379
     """
-    policy = settings.policy(only_label=only_label, sidecar_user=sidecar_user, sidecar_memory=sidecar_memory)
+    policy = options.policy(more)
     values = dict(_setting(text) for text in chosen)
 
-    chosen_authority = options.authority(**authority)
+    chosen_authority = options.authority(**more)
 
     async def act(engine: DockerEngine) -> Container:
         own = not image and not values and await manual.labelled(engine, name)
@@ -287,7 +290,7 @@ def main() -> NoReturn:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "byfahrer"
         code = _complain(2, f"{error.format_message().rstrip('.')} (see {command} --help)")
-    except (settings.SettingError, AddressError, AuthorityError) as error:
+    except (settings.SettingError, AddressError, AuthorityError, SocketError) as error:
         code = _complain(2, str(error))
     except (EngineError, PassingError, UnmetError, manual.ManualError, trust.TrustError) as error:
         code = _complain(1, str(error))

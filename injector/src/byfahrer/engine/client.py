@@ -17,14 +17,20 @@ from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from anyio import CapacityLimiter, fail_after, to_thread
+from anyio import CancelScope, CapacityLimiter, current_time, fail_after, from_thread, to_thread
 from docker import APIClient
 from docker.types import Mount as DockerMount
-from docker.utils import parse_repository_tag
 
-from byfahrer.engine import archive, convert
+from byfahrer.engine import archive, convert, pull
 from byfahrer.engine.address import EngineAddress, mapped
-from byfahrer.engine.errors import ConflictError, NotFoundError, RejectedError, UnreachableError, UnusableError
+from byfahrer.engine.errors import (
+    ConflictError,
+    NotFoundError,
+    PullError,
+    RejectedError,
+    UnreachableError,
+    UnusableError,
+)
 from byfahrer.engine.events import ThreadedEvents
 from byfahrer.engine.interface import EngineInfo, EventStream
 from byfahrer.model import Container, File, Mount, SidecarSpec, Summary
@@ -39,6 +45,8 @@ CALLS = 16
 """At a time: twice the keys that are worked on at once, since looking takes two."""
 STOPS = 64
 """At a time, beside all others: each waits for its container for some seconds."""
+KILLS = 8
+"""At a time, beside all others: a signal that says that a target is stopping is worth nothing later."""
 IMAGES_KNOWN = 256
 """Images whose labels are remembered: an ID's labels never change."""
 LONGEST_LABELS = 65536
@@ -60,8 +68,11 @@ class DockerEngine:
         self._pinger: APIClient | None = None
         self._calls = CapacityLimiter(CALLS)
         self._stops = CapacityLimiter(STOPS)
+        self._kills = CapacityLimiter(KILLS)
         self._pings = CapacityLimiter(1)
         self._connects = CapacityLimiter(2)
+        self._pulls = CapacityLimiter(pull.AT_ONCE)
+        self._log_driver = ""
         self._image_labels: OrderedDict[str, Mapping[str, str]] = OrderedDict()
 
     @property
@@ -80,10 +91,10 @@ class DockerEngine:
         await self._thread(ping, self._pings)
 
     @asynccontextmanager
-    async def events(self, since: str) -> AsyncIterator[EventStream]:
+    async def events(self, since: str, more: Sequence[str] = ()) -> AsyncIterator[EventStream]:
         client = await self._thread(partial(self._session, self._version), self._connects)
         try:
-            async with ThreadedEvents(client, since, self.where) as stream:
+            async with ThreadedEvents(client, since, self.where, more=more) as stream:
                 yield stream
         finally:
             client.close()
@@ -109,12 +120,35 @@ class DockerEngine:
         return str(found["Id"])
 
     async def pull(self, image: str) -> None:
-        await self._call(lambda client: client.pull(*parse_repository_tag(image)))
+        ended = False
+
+        def run() -> None:
+            with mapped(self.where), closing(self._session(self._version)) as client:
+                pull.pull(client, image, goes_on)
+
+        def goes_on() -> bool:
+            # Of a pull that is cancelled, nobody waits for the next word.
+            if not ended:
+                from_thread.run_sync(extend)
+            return not ended
+
+        def extend() -> None:
+            scope.deadline = current_time() + pull.STALLED
+
+        async with self._pulls:
+            try:
+                with CancelScope(deadline=current_time() + pull.STALLED) as scope:
+                    await to_thread.run_sync(run, limiter=CapacityLimiter(1), abandon_on_cancel=True)
+            finally:
+                ended = True
+        if scope.cancelled_caught:
+            raise PullError(f"nothing came for {pull.STALLED:.0f} s")
 
     async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:
         def create(client: APIClient) -> str:
             mounts = [_mount(each) for each in spec.mounts]
-            host_config = client.create_host_config(**convert.host_arguments(target_id, spec), mounts=mounts)
+            confined = convert.host_arguments(target_id, spec, self._log_driver)
+            host_config = client.create_host_config(**confined, mounts=mounts)
             made = client.create_container(
                 spec.image, name=name, host_config=host_config, **convert.container_arguments(spec, labels)
             )
@@ -129,7 +163,7 @@ class DockerEngine:
         await self._call(lambda client: client.restart(container_id, timeout=0))
 
     async def kill(self, container_id: str, signal: str) -> None:
-        await self._call(lambda client: client.kill(container_id, signal))
+        await self._call(lambda client: client.kill(container_id, signal), self._kills)
 
     async def stop(self, container_id: str, grace: int) -> None:
         await self._call(lambda client: client.stop(container_id, timeout=grace), self._stops)
@@ -143,7 +177,10 @@ class DockerEngine:
         await self._call(lambda client: client.rename(container_id, name))
 
     async def last_words(self, container_id: str) -> str:
-        log = await self._call(lambda client: client.logs(container_id, stdout=True, stderr=True, tail=1))
+        try:
+            log = await self._call(lambda client: client.logs(container_id, stdout=True, stderr=True, tail=1))
+        except RejectedError:
+            return ""  # with some log drivers nobody can read what was written
         return " ".join(log.decode(errors="replace").split())[:300]
 
     async def put_files(self, container_id: str, folder: str, files: Sequence[File]) -> None:
@@ -167,6 +204,14 @@ class DockerEngine:
         except NotFoundError:
             return None
 
+    async def labels_of_services(self) -> Mapping[str, Mapping[str, str]]:
+        try:
+            found = await self._call(lambda client: client.services())  # type: ignore[no-untyped-call]
+        except RejectedError as error:
+            await self._expect_no_manager(error)
+            return {}
+        return {each["ID"]: (each.get("Spec") or {}).get("Labels") or {} for each in found}
+
     async def service_labels(self, service_id: str) -> Mapping[str, str] | None:
         def read(client: APIClient) -> Mapping[str, str]:
             service: dict[str, Any] = client.inspect_service(service_id)  # type: ignore[no-untyped-call]
@@ -179,12 +224,16 @@ class DockerEngine:
         except NotFoundError:
             return None
         except RejectedError as error:
-            if error.status not in _SWARM_UNAVAILABLE:
-                raise
-            info = await self._call(lambda client: client.info())
-            if convert.engine_info(info, "").role == "manager":
-                raise  # a manager that has lost the others: what it cannot read is not "no labels"
+            await self._expect_no_manager(error)
             return {}
+
+    async def _expect_no_manager(self, error: RejectedError) -> None:
+        """Raise `error` unless this node just cannot know: what a manager that lost the others cannot read is there."""
+        if error.status not in _SWARM_UNAVAILABLE:
+            raise error
+        info = await self._call(lambda client: client.info())
+        if convert.engine_info(info, "").role == "manager":
+            raise error
 
     async def _labels_of(self, image_id: str) -> Mapping[str, str] | None:
         """Labels of an image; None if it is gone."""
@@ -210,12 +259,15 @@ class DockerEngine:
 
     def _connect(self) -> EngineInfo:
         client = self._session(self._address.api_version)
-        info = convert.engine_info(client.info(), client.api_version)
+        said = client.info()
+        info = convert.engine_info(said, client.api_version)
+        self._log_driver = said.get("LoggingDriver") or ""
         self._client = client
         self._pinger = self._session(client.api_version, PING_TIMEOUT)
         return info
 
     def _session(self, version: str, timeout: int | None = None) -> APIClient:
+        pull.check_configuration()
         client = APIClient(
             base_url=self._address.host,
             version=version,

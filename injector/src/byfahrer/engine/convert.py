@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from byfahrer import labels
 from byfahrer.engine.interface import EngineInfo, Event
 from byfahrer.model import NOTHING, Container, Mount, Network, SidecarSpec, Status, Summary
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _OURS = ("SSLTERM_", "GOSSLTERM_", "LOG_LEVEL=")
 
+REPORTS_TO = "SSLTERM_AUTHORITY"
 PROBE_INTERVAL = 120 * 10**9
 """Nanoseconds, before the first probe too: each is a process start and three events on the engine."""
+JSON_FILE = "json-file"
+ROTATION = {"max-size": "10m", "max-file": "3"}
 SHARED_MEMORY = 1024**2
 """Bytes."""
 _CLAIMS = ("com.docker.", "byfahrer.", "org.qnib.")
@@ -46,18 +50,22 @@ def engine_info(info: Mapping[str, Any], api_version: str) -> EngineInfo:
     )
 
 
-def event(raw: Mapping[str, Any]) -> Event | None:
-    """None for what is no event that we know."""
+def event(raw: Mapping[str, Any], more: Sequence[str] = ()) -> Event | None:
+    """None for what is no event that we know. `more`: labels of containers that are kept, beside ours."""
     actor = raw.get("Actor") or {}
     kind, action, ident = raw.get("Type"), raw.get("Action"), actor.get("ID")
     if not (isinstance(kind, str) and isinstance(action, str) and isinstance(ident, str) and ident):
         return None
     attributes = actor.get("Attributes") or {}
+    if kind != "container" and kind != "network":
+        return Event(kind=kind, action=action, id=ident)
     if kind == "network":
         # Whom it happened to is what matters here, not to which network.
         joined = attributes.get("container")
         return Event(kind=kind, action=action, id=joined) if isinstance(joined, str) and joined else None
-    return Event(kind=kind, action=action, id=ident, labels=attributes)
+    sent = attributes.get("signal")
+    signal = sent if action == "kill" and isinstance(sent, str) else ""
+    return Event(kind=kind, action=action, id=ident, labels=labels.hints(attributes, more), signal=signal)
 
 
 def summary(raw: Mapping[str, Any]) -> Summary:
@@ -69,6 +77,7 @@ def summary(raw: Mapping[str, Any]) -> Summary:
         name=names[0].lstrip("/") if names else raw["Id"][:12],
         status=Status(raw.get("State") or "unknown"),
         labels=raw.get("Labels") or {},
+        image=raw.get("Image") or "",
         unhealthy="(unhealthy)" in (raw.get("Status") or ""),
         endpoints=tuple(sorted(str(each.get("EndpointID") or "") for each in networks.values() if each)),
     )
@@ -99,6 +108,7 @@ def container(raw: Mapping[str, Any], image_labels: Mapping[str, str] | None = N
         inherited=inherited(config.get("Labels") or {}, image_labels),
         mounts=tuple(_mount(each) for each in raw.get("Mounts") or []),
         user=config.get("User") or "",
+        capabilities=_capabilities(raw.get("HostConfig") or {}),
         freedoms=_freedoms(raw.get("HostConfig") or {}),
         env=dict(line.split("=", 1) for line in config.get("Env") or [] if line.startswith(_OURS) and "=" in line),
     )
@@ -142,7 +152,7 @@ def _freedoms(host: Mapping[str, Any]) -> tuple[str, ...]:
     found = {
         "privileged": bool(host.get("Privileged")),
         "a writable root": not host.get("ReadonlyRootfs"),
-        "capabilities": not dropped & {"ALL", "CAP_ALL"} or bool(host.get("CapAdd")),
+        "capabilities": not dropped & {"ALL", "CAP_ALL"},
         "new privileges": "no-new-privileges" not in secured,
         "another pid namespace": host.get("PidMode") not in (None, "", "private"),
         "another ipc namespace": host.get("IpcMode") not in (None, "", "private", "shareable", "none"),
@@ -155,28 +165,49 @@ def _freedoms(host: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name, has in found.items() if has)
 
 
-def host_arguments(target_id: str, spec: SidecarSpec) -> dict[str, Any]:
+def _capabilities(host: Mapping[str, Any]) -> tuple[str, ...]:
+    # Engines differ in whether they show the names as they were written.
+    return tuple(sorted({str(each).upper().removeprefix("CAP_") for each in host.get("CapAdd") or []}))
+
+
+def host_arguments(target_id: str, spec: SidecarSpec, log_driver: str = "") -> dict[str, Any]:
     """
-    How a sidecar is confined.
+    How a sidecar is confined. `log_driver`: what the engine uses where nothing is said.
 
     No ports, host name, DNS or hosts: the engine refuses them beside a container's network, and the target's hold.
-    No sysctl: it would change the target's namespace for good. No capability: any user may bind low ports there.
+    No sysctl: it would change the target's namespace for good. No capability of its own: any user may bind low ports
+    there.
     """
     return {
         # The full ID: a name could be another container's by the time of the start.
         "network_mode": f"container:{target_id}",
         "read_only": True,
         "cap_drop": ["ALL"],
+        "cap_add": list(spec.capabilities),
         "security_opt": ["no-new-privileges"],
         "pids_limit": spec.pids,
         "mem_limit": spec.memory,
         # The engine grants as much swap again otherwise, and 64 MiB of /dev/shm in which nothing of ours is kept.
         "memswap_limit": spec.memory,
+        "nano_cpus": spec.cpus,
         "shm_size": SHARED_MEMORY,
         "init": False,
         # The engine gives up after one try while the target is down, and knows no order after a reboot (moby#50326).
         "restart_policy": {"Name": "no"},
+        "log_config": _log(spec, log_driver),
     }
+
+
+def _log(spec: SidecarSpec, default: str) -> dict[str, Any] | None:
+    """
+    Where its log goes; None for where the engine puts it.
+
+    A sidecar writes a line for each request, and json-file, which is what engines have by default, keeps them for ever.
+    """
+    driver, options = spec.log_driver or default, dict(spec.log_options)
+    if driver == JSON_FILE and "max-size" not in options:
+        options = ROTATION | options
+    return {"type": driver, "config": options} if spec.log_driver or options else None
 
 
 def container_arguments(spec: SidecarSpec, labels: Mapping[str, str]) -> dict[str, Any]:
@@ -185,8 +216,8 @@ def container_arguments(spec: SidecarSpec, labels: Mapping[str, str]) -> dict[st
         "labels": dict(labels),
         "user": spec.user,
         "stop_timeout": spec.stop_timeout,
-        # Without a test, the image's own one stays.
-        "healthcheck": {"interval": PROBE_INTERVAL},
+        # One that reports to the authority is missed there when it hangs. Without a test, the image's own one stays.
+        "healthcheck": {"test": ["NONE"]} if REPORTS_TO in dict(spec.env) else {"interval": PROBE_INTERVAL},
         # ~/.docker/config.json may hold proxies for containers: a sidecar calls nobody.
         "use_config_proxy": False,
     }

@@ -29,10 +29,13 @@ class Event:
     """Something happened to a container or service: a hint where to look, never what to believe."""
 
     kind: str
-    """`container`, `service` or `network`; for a network, `id` is the container that joins or leaves it."""
+    """`container`, `service`, `image` or `network`; for a network, `id` is the container that joins or leaves it."""
     action: str
     id: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    """A container's, as far as they say whom it concerns."""
+    signal: str = ""
+    """What a container was sent, for `kill`: a number."""
 
 
 class Gap(enum.Enum):
@@ -63,8 +66,8 @@ class Engine(Protocol):
     async def ping(self) -> None:
         """Return when the engine answered, within seconds."""
 
-    def events(self, since: str) -> AbstractAsyncContextManager[EventStream]:
-        """Subscribe; whoever lists after entering this misses nothing."""
+    def events(self, since: str, more: Sequence[str] = ()) -> AbstractAsyncContextManager[EventStream]:
+        """Subscribe; whoever lists after entering this misses nothing. `more`: labels that events carry beside ours."""
 
     async def containers(self, label: str | None = None) -> list[Summary]:
         """All containers in any state, or those with the label `key` or `key=value`."""
@@ -79,7 +82,7 @@ class Engine(Protocol):
         """
         Get an image from its registry, with the credentials of Docker's own configuration.
 
-        NotFoundError: the registry has none, or not for us.
+        PullError, if it cannot be had. Takes its time, and may be cancelled.
         """
 
     async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:
@@ -122,6 +125,9 @@ class Engine(Protocol):
 
         UnusableError if it is no plain file, or has more than `most` bytes.
         """
+
+    async def labels_of_services(self) -> Mapping[str, Mapping[str, str]]:
+        """Labels of all Swarm services, by the service's ID; none where this node is no manager."""
 
     async def service_labels(self, service_id: str) -> Mapping[str, str] | None:
         """Labels of a Swarm service, none where this node is no manager; None if the service is gone."""

@@ -15,10 +15,11 @@ from loguru import logger
 
 from byfahrer import labels
 from byfahrer.converge import NEXT, sidecar_name
-from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError
+from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, RejectedError, UnreachableError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import Container, Inject, Remove, Rename, Restart, SidecarSpec, Start, Status
 from byfahrer.reconcile import deliver
+from byfahrer.reconcile.images import missing
 from byfahrer.reconcile.memory import Memory
 from byfahrer.reconcile.observe import observe
 
@@ -141,7 +142,9 @@ class Hands:
         try:
             return await self._engine.create(action.name, target.id, spec, labels.sidecar_labels(target, spec))
         except NotFoundError as error:
-            raise no_image(spec.image) from error
+            raise UnmetError(missing(spec.image)) from error
+        except RejectedError as error:
+            raise UnmetError(f"its proxy container '{action.name}' cannot be made: {error}") from error
         except ConflictError as error:
             await self._settle_name(action.name, target.id)
             raise PassingError(f"the name '{action.name}' was taken for a moment") from error
@@ -161,7 +164,7 @@ class Hands:
         owner = (await observe(self._engine, owner_id)).target
         if owner is None or not owner.alive:
             return  # an orphan, and soon reaped
-        # The owner was renamed, and the name it had went to our target. Two that exchanged theirs block each other.
+        # The owner was renamed, and the name it had went to our target. Two that swapped names block each other.
         wanted = sidecar_name(owner)
         try:
             await self._engine.rename(holder.id, wanted)
@@ -180,7 +183,3 @@ class Hands:
             self.counts[kind, result] += 1
             if memory is not None:
                 memory.action, memory.acted_at = kind, time.time()
-
-
-def no_image(image: str) -> UnmetError:
-    return UnmetError(f"image {image!r} is not on this engine: build or pull it (docker pull {image})")

@@ -30,8 +30,9 @@ from byfahrer.model import (
     one_line,
 )
 from byfahrer.plan import Policy, own_sidecars, plan
-from byfahrer.reconcile.apply import DRAIN, Hands, PassingError, UnmetError, no_image
+from byfahrer.reconcile.apply import DRAIN, Hands, PassingError, UnmetError
 from byfahrer.reconcile.backoff import STEADY
+from byfahrer.reconcile.images import Images
 from byfahrer.reconcile.memory import Memory, Snapshot, State
 from byfahrer.reconcile.observe import observe
 
@@ -80,6 +81,7 @@ class Reconciler:
         self._ready = ready
         """Whether a sidecar says that it serves; None where it says nothing."""
         self._clock = clock
+        self._images = Images(engine, policy.pull, clock=clock)
         self._memory: dict[str, Memory] = {}
         self._hands = Hands(engine, token, clock)
 
@@ -94,15 +96,9 @@ class Reconciler:
             actions=dict(self._hands.counts),
         )
 
-    async def moved(self) -> list[str]:
-        """The targets whose sidecar's image means another than at their last look: one call for each image."""
-        wanted = sorted({memory.image for memory in self._memory.values() if memory.image})
-        now = {image: await self._engine.image_id(image) for image in wanted}
-        return [
-            key
-            for key, memory in self._memory.items()
-            if memory.image and now.get(memory.image) not in (None, memory.image_id)
-        ]
+    def settled(self, target_id: str) -> bool:
+        """Whether the last look at this target, if there was one, found nothing to do: not what came of actions."""
+        return target_id not in self._memory or self._memory[target_id].settled
 
     async def reconcile(self, target_id: str, by_hand: Mapping[str, str] = NOTHING) -> float | None:
         """Look, plan, act; None, or seconds after which to look again."""
@@ -173,10 +169,10 @@ class Reconciler:
         await self._look_at_exits(observed, todo, memory)
         for action in starts:
             # Name and port can be held once only, so the old one goes first: but not for one that cannot be yet.
-            if isinstance(action, Inject) and removals:
-                if await self._engine.image_id(action.spec.image) is None:
-                    raise no_image(action.spec.image)
-                if wait := memory.pace.wait(target.started_at, self._clock()):
+            if isinstance(action, Inject):
+                if await self._images.provide(action.spec.image):
+                    return await self.reconcile(target.id, observed.by_hand)  # a pull takes its time: look again
+                if removals and (wait := memory.pace.wait(target.started_at, self._clock())):
                     return wait
         waits = [await self._hands.remove(removal, memory) for removal in removals]
         if any(waits):
@@ -242,7 +238,7 @@ class Reconciler:
             return
         memory = self._memory.setdefault(key, Memory(target.name))
         memory.name = target.name
-        memory.image, memory.image_id = todo.image, observed.image_id
+        memory.settled = not todo.actions and todo.awaited is None
         works = todo.serving is not None and todo.serving.id in observed.proven
         if works or not todo.image:
             memory.trouble = ""
