@@ -61,7 +61,7 @@ class Daemon:
         self.reconciler = Reconciler(self.wire, policy, seen=stopping.seen, clock=anyio.current_time)
         self.queue = KeyedQueue(self.reconciler.reconcile, self.failed, clock=anyio.current_time)
         self.watch = Watch(
-            self.wire, self.queue, self.reconciler.tracks, settled=self.reconciler.settled,
+            self.wire, self.queue, policy, tracks=self.reconciler.tracks, settled=self.reconciler.settled,
             on_ready=self.ready, on_stopping=stopping.signalled,
         )  # fmt: skip
 

@@ -58,9 +58,9 @@ class Wire:
         return call
 
     @asynccontextmanager
-    async def events(self, since):
+    async def events(self, *args):
         await self._call("ping", (), {})
-        async with self._engine.events(since) as stream:
+        async with self._engine.events(*args) as stream:
             yield stream
 
     async def _call(self, method, args, options):
