@@ -171,7 +171,6 @@ class Reconciler:
         memory = self._memory[target.id]
         if self._token is not None and memory.token != sidecar.id and sidecar.status is Status.RUNNING:
             await self._deliver(sidecar.id, sidecar, target)
-            memory.token = sidecar.id
 
     async def _deliver(self, sidecar_id: str, like: SidecarSpec | Container, target: Container) -> None:
         """Put into its volumes what a sidecar needs when it starts; each time, as the last one may have failed here."""
@@ -179,6 +178,7 @@ class Reconciler:
         token = self._token(target.id, sidecar_id) if self._token and deliver.wants_token(mounts) else None
         for folder, file in deliver.files(mounts, user, token):
             await self._engine.put_files(sidecar_id, folder, [file])
+        self._memory[target.id].token = sidecar_id
 
     async def _create(self, action: Inject) -> str:
         target, spec = action.target, action.spec
