@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -70,6 +71,9 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Whoever is impatient would leave hundreds of containers behind.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         self.clear()
         self.api.close()
         self._folder.cleanup()

@@ -259,3 +259,11 @@ def test_a_sidecar_is_confined():
         7,
     )
     assert more["healthcheck"] == {"interval": 120 * 10**9}
+
+
+def test_one_that_reports_to_the_authority_is_not_probed():
+    spec = SidecarSpec(
+        image="sslterm", env=(("SSLTERM_AUTHORITY", "/run/byfahrer/authority.sock"),), user="1", memory=5
+    )
+
+    assert convert.container_arguments(spec, {})["healthcheck"] == {"test": ["NONE"]}
