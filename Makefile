@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit bench fuzz audit images lint requirements venv compiled engine
+.PHONY: help demo demo-down test test-unit bench bench-injector fuzz audit images lint requirements venv compiled engine
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -33,6 +33,10 @@ audit: venv  ## what sslyze and testssl.sh say of a sidecar, in both profiles (1
 bench: compiled  ## sslterm beside its peers, into docs/ (15 minutes); QUICK=1: on the screen only (2 minutes)
 	@tools/peers.sh
 	@.venv/bin/python -m bench.run $(if $(QUICK),--quick)
+
+bench-injector: engine venv  ## what byfahrer costs, into docs/ (20 minutes); QUICK=1: less, on the screen only (5 minutes)
+	@tools/images.sh sslterm
+	@.venv/bin/python -m bench.injector $(if $(QUICK),--quick)
 
 images: engine  ## the images sslterm, byfahrer and httpcheck
 	@tools/images.sh

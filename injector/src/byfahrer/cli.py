@@ -25,6 +25,8 @@ from byfahrer.engine.client import DockerEngine
 from byfahrer.engine.errors import AddressError, EngineError
 from byfahrer.model import Container, one_line
 from byfahrer.reconcile.reconciler import PassingError, UnmetError
+from byfahrer.serving.client import get
+from byfahrer.serving.errors import SocketError
 
 T = TypeVar("T")
 
@@ -84,8 +86,9 @@ def cli(context: click.Context, docker_host: str, log_level: str, log_format: st
 @options.sidecar
 @click.option(
     "--resync", default=settings.RESYNC, show_default=True, metavar="DURATION",
-    envvar="BYFAHRER_RESYNC", help="How often to look at everything, in case an event was lost.",
+    envvar="BYFAHRER_RESYNC", help="How often to list what has changed, in case an event was lost.",
 )  # fmt: skip
+@options.admin_addr
 @options.signing
 @options.place
 @click.pass_obj
@@ -97,6 +100,7 @@ def run(
     sidecar_user: str,
     sidecar_memory: str,
     resync: str,
+    admin_addr: str,
     **authority: Any,  # noqa: ANN401 - all that `options.authority` takes
 ) -> None:
     """
@@ -121,7 +125,13 @@ def run(
         sidecar_memory=sidecar_memory,
         own_id=options.own_id(),
     )
-    chosen = settings.Settings(policy=policy, authority=options.authority(**authority), resync=settings.resync(resync))
+    made = options.authority(**authority)
+    chosen = settings.Settings(
+        policy=policy,
+        authority=made,
+        admin=options.admin(admin_addr, authority["state_dir"], made),
+        resync=settings.resync(resync),
+    )
     engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ))
     try:
         anyio.run(daemon.run, engine, chosen)
@@ -136,6 +146,7 @@ def run(
     help="As the daemon has it, to tell whom it refuses.",
 )  # fmt: skip
 @options.only_label
+@options.admin_addr
 @options.place
 @click.pass_obj
 def ps(
@@ -145,10 +156,13 @@ def ps(
     as_json: bool,
     allow_image: tuple[str, ...],
     only_label: tuple[str, ...],
+    admin_addr: str,
     **authority: str,
 ) -> None:
     """
     List targets and their sidecars; those without one, with the reason.
+
+    What only a byfahrer that runs can know (what sidecars report, what went wrong) is asked on its socket.
 
     \b
     Examples:
@@ -157,10 +171,12 @@ def ps(
     """
     policy = settings.policy(allow_image=allow_image, only_label=only_label)
     chosen = options.authority(**authority)
+    socket = options.admin(admin_addr, authority["state_dir"])
+    told = status.told(get(socket, "/status")) if socket else {}
 
     async def look(engine: DockerEngine) -> list[status.Row]:
         trusting = await manual.with_authority(engine, policy, chosen, options.own_id())
-        return await status.rows(engine, trusting, manual.certificates(chosen))
+        return await status.rows(engine, trusting, manual.certificates(chosen), told)
 
     found = _ask(docker_host, look)
     if as_json:
@@ -287,7 +303,7 @@ def main() -> NoReturn:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "byfahrer"
         code = _complain(2, f"{error.format_message().rstrip('.')} (see {command} --help)")
-    except (settings.SettingError, AddressError, AuthorityError) as error:
+    except (settings.SettingError, AddressError, AuthorityError, SocketError) as error:
         code = _complain(2, str(error))
     except (EngineError, PassingError, UnmetError, manual.ManualError, trust.TrustError) as error:
         code = _complain(1, str(error))

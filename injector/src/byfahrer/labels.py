@@ -10,7 +10,7 @@ settings have read them here: what would stop the sidecar is refused before ther
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,8 @@ TARGET_NAME: Final = "byfahrer.target-name"
 SPEC: Final = "byfahrer.spec"
 VERSION: Final = "byfahrer.version"
 MANUAL: Final = "byfahrer.manual"
+HAND_OVER: Final = "sslterm.hand-over"
+"""On images of sslterm, `on`: what is made from them can share its port with its successor."""
 NAMES: Final = "names"
 """More names for a target's certificate."""
 LEAF_LIFETIME: Final = "leaf-lifetime"
@@ -114,9 +116,9 @@ def _may_ask(label: str) -> bool:
     return label.startswith((SHORT, LONG)) and label not in _BOOKKEEPING
 
 
-def hints(labels: Mapping[str, str]) -> dict[str, str]:
-    """Of any number of labels the few that `claim` and `mentions` go by: an image may have megabytes of them."""
-    found = {label: labels[label] for label in (TARGET, SWARM_SERVICE) if label in labels}
+def hints(labels: Mapping[str, str], more: Iterable[str] = ()) -> dict[str, str]:
+    """Of any number of labels the few that `claim` and `mentions` go by, and `more`: an image may have megabytes."""
+    found = {label: labels[label] for label in (TARGET, SWARM_SERVICE, *more) if label in labels}
     first = next(filter(_may_ask, labels), None)
     return found if first is None else {first: "", **found}
 

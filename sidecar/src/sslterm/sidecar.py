@@ -213,6 +213,7 @@ class _Sidecar:
             self._phase = _Phase.SERVING if self._door.open else _Phase.WAITING
             if self._door.open:
                 self._serving.set()
+            self._audit.soon()
             self._has_news()
 
     async def _keep_door(self) -> None:

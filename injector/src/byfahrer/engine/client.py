@@ -83,10 +83,10 @@ class DockerEngine:
         await self._thread(ping, self._pings)
 
     @asynccontextmanager
-    async def events(self, since: str) -> AsyncIterator[EventStream]:
+    async def events(self, since: str, more: Sequence[str] = ()) -> AsyncIterator[EventStream]:
         client = await self._thread(partial(self._session, self._version), self._connects)
         try:
-            async with ThreadedEvents(client, since, self.where) as stream:
+            async with ThreadedEvents(client, since, self.where, more=more) as stream:
                 yield stream
         finally:
             client.close()

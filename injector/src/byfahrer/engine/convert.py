@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from byfahrer.model import NOTHING, Container, Mount, Network, SidecarSpec, Stat
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _OURS = ("SSLTERM_", "GOSSLTERM_", "LOG_LEVEL=")
 
+REPORTS_TO = "SSLTERM_AUTHORITY"
 PROBE_INTERVAL = 120 * 10**9
 """Nanoseconds, before the first probe too: each is a process start and three events on the engine."""
 SHARED_MEMORY = 1024**2
@@ -47,8 +48,8 @@ def engine_info(info: Mapping[str, Any], api_version: str) -> EngineInfo:
     )
 
 
-def event(raw: Mapping[str, Any]) -> Event | None:
-    """None for what is no event that we know."""
+def event(raw: Mapping[str, Any], more: Sequence[str] = ()) -> Event | None:
+    """None for what is no event that we know. `more`: labels of containers that are kept, beside ours."""
     actor = raw.get("Actor") or {}
     kind, action, ident = raw.get("Type"), raw.get("Action"), actor.get("ID")
     if not (isinstance(kind, str) and isinstance(action, str) and isinstance(ident, str) and ident):
@@ -62,7 +63,7 @@ def event(raw: Mapping[str, Any]) -> Event | None:
         return Event(kind=kind, action=action, id=joined) if isinstance(joined, str) and joined else None
     sent = attributes.get("signal")
     signal = sent if action == "kill" and isinstance(sent, str) else ""
-    return Event(kind=kind, action=action, id=ident, labels=labels.hints(attributes), signal=signal)
+    return Event(kind=kind, action=action, id=ident, labels=labels.hints(attributes, more), signal=signal)
 
 
 def summary(raw: Mapping[str, Any]) -> Summary:
@@ -191,8 +192,8 @@ def container_arguments(spec: SidecarSpec, labels: Mapping[str, str]) -> dict[st
         "labels": dict(labels),
         "user": spec.user,
         "stop_timeout": spec.stop_timeout,
-        # Without a test, the image's own one stays.
-        "healthcheck": {"interval": PROBE_INTERVAL},
+        # One that reports to the authority is missed there when it hangs. Without a test, the image's own one stays.
+        "healthcheck": {"test": ["NONE"]} if REPORTS_TO in dict(spec.env) else {"interval": PROBE_INTERVAL},
         # ~/.docker/config.json may hold proxies for containers: a sidecar calls nobody.
         "use_config_proxy": False,
     }

@@ -66,8 +66,8 @@ class Engine(Protocol):
     async def ping(self) -> None:
         """Return when the engine answered, within seconds."""
 
-    def events(self, since: str) -> AbstractAsyncContextManager[EventStream]:
-        """Subscribe; whoever lists after entering this misses nothing."""
+    def events(self, since: str, more: Sequence[str] = ()) -> AbstractAsyncContextManager[EventStream]:
+        """Subscribe; whoever lists after entering this misses nothing. `more`: labels that events carry beside ours."""
 
     async def containers(self, label: str | None = None) -> list[Summary]:
         """All containers in any state, or those with the label `key` or `key=value`."""

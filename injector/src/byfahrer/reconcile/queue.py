@@ -117,6 +117,11 @@ class KeyedQueue:
         self._schedule.put(key, self._clock() + wait, urgent=urgent)
         self._changed.set()
 
+    @property
+    def depth(self) -> int:
+        """How many keys wait, or are being handled."""
+        return len(self._schedule.due.keys() | self._schedule.active)
+
     def pending(self, key: str) -> bool:
         """Whether it is still to be handled, now or later, or being handled."""
         return key in self._schedule.due or key in self._schedule.active

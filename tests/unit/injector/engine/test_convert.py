@@ -205,11 +205,13 @@ def test_of_an_event_is_kept_whom_it_concerns_and_not_all_that_an_image_carries(
     target = "e" * 64
     carried = {"image": "x", "name": "y", "byfahrer.target": target, "com.docker.swarm.service.id": "s"}
     carried |= {f"byfahrer.{number}": "long" * 1000 for number in range(1000)}
-    found = convert.event({"Type": "container", "Action": "start", "Actor": {"ID": "a", "Attributes": carried}})
+    raw = {"Type": "container", "Action": "start", "Actor": {"ID": "a", "Attributes": carried}}
+    found = convert.event(raw)
 
     assert labels.claim(found.labels) == target
     assert labels.mentions(found.labels)
     assert len(found.labels) <= 3
+    assert convert.event(raw, ["image", "not-there"]).labels == {**found.labels, "image": "x"}
     assert sum(map(len, found.labels.values())) < 100
 
 
@@ -257,3 +259,11 @@ def test_a_sidecar_is_confined():
         7,
     )
     assert more["healthcheck"] == {"interval": 120 * 10**9}
+
+
+def test_one_that_reports_to_the_authority_is_not_probed():
+    spec = SidecarSpec(
+        image="sslterm", env=(("SSLTERM_AUTHORITY", "/run/byfahrer/authority.sock"),), user="1", memory=5
+    )
+
+    assert convert.container_arguments(spec, {})["healthcheck"] == {"test": ["NONE"]}
