@@ -119,15 +119,18 @@ def test_the_part_for_watching_lets_nothing_through_that_changes_anything(lab, l
 def test_an_event_stream_outlives_a_silence_that_ends_any_other_answer(lab):
     quiet = lab.run("quiet", "debian:trixie-slim", asks=False, command=["sleep", "1000"])
     nothing = quote(json.dumps({"label": [f"no-such={lab.mark}"]}))
-    with socket_proxy("socket-proxy.cfg", ("timeout server 10m", "timeout server 1s")) as proxy:
-        with proxy.connection(timeout=5) as connection, proxy.connection() as other:
-            connection.request("GET", f"/v1.41/events?filters={nothing}")
-            stream = connection.getresponse()
-            other.request("GET", f"/v1.41/containers/{quiet}/logs?stdout=1&follow=1")
-            with pytest.raises(IncompleteRead):
-                other.getresponse().read()
-            with pytest.raises(TimeoutError):
-                stream.read(1)  # neither an event nor an end
+    with (
+        socket_proxy("socket-proxy.cfg", ("timeout server 10m", "timeout server 1s")) as proxy,
+        proxy.connection(timeout=5) as connection,
+        proxy.connection() as other,
+    ):
+        connection.request("GET", f"/v1.41/events?filters={nothing}")
+        stream = connection.getresponse()
+        other.request("GET", f"/v1.41/containers/{quiet}/logs?stdout=1&follow=1")
+        with pytest.raises(IncompleteRead):
+            other.getresponse().read()
+        with pytest.raises(TimeoutError):
+            stream.read(1)  # neither an event nor an end
 
 
 def test_who_has_gone_leaves_no_stream_open_on_the_engine(lab, injector, proxy):

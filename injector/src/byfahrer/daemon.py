@@ -39,7 +39,7 @@ TAKE_OVER = 2.0
 async def run(engine: Engine, settings: config.Settings) -> None:
     """Serve until SIGTERM or SIGINT. AuthorityError, if there can be no authority as it is configured."""
     # Before anything else: what is wrong with its files is the operator's to know at once.
-    authority = built(engine, settings.authority) if settings.authority else None
+    authority = built(engine, settings.authority) if settings.authority and settings.act else None
     queues: list[KeyedQueue] = []
     logger.info("Start byfahrer v{}, sidecars from {}", __version__, ", ".join(map(str, settings.policy.allow_images)))
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -71,12 +71,13 @@ async def _serve(
     engine: Engine, settings: config.Settings, authority: Authority | None, queues: list[KeyedQueue]
 ) -> None:
     """Everything, until cancelled."""
-    mount = await _shared(engine, settings) if authority else None
+    # Who only watches has to know too what sidecars of the one who acts are to have.
+    mount = await _shared(engine, settings)
     policy = replace(settings.policy, authority=mount)
     if authority and mount:
         reconciler = Reconciler(engine, policy, token=authority.token, seen=authority.seen)
     else:
-        reconciler = Reconciler(engine, policy)
+        reconciler = Reconciler(engine, policy, act=settings.act)
     queue = KeyedQueue(reconciler.reconcile, reconciler.failed, workers=settings.workers)
     queues.append(queue)
 

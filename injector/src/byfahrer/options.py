@@ -12,8 +12,12 @@ import click
 
 from byfahrer import settings
 from byfahrer.authority import state
+from byfahrer.plan import Policy
 
 Command = Callable[..., Any]
+
+SIDECAR = ("only_label", "sidecar_user", "sidecar_memory")
+"""What `sidecar` adds to a command."""
 
 only_label = click.option(
     "--only-label",
@@ -22,6 +26,11 @@ only_label = click.option(
     envvar="BYFAHRER_ONLY_LABEL",
     help="Look after containers with this label only. May be repeated: all of them must be there.",
 )
+
+allow_image = click.option(
+    "--allow-image", multiple=True, default=settings.ALLOW_IMAGES, metavar="PATTERN", envvar="BYFAHRER_ALLOW_IMAGE",
+    help="As the daemon has it, to tell whom it refuses.",
+)  # fmt: skip
 
 
 def sidecar(command: Command) -> Command:
@@ -38,6 +47,11 @@ def sidecar(command: Command) -> Command:
             envvar="BYFAHRER_SIDECAR_MEMORY", help="Memory limit of each sidecar.",
         ),
     )  # fmt: skip
+
+
+def policy(given: dict[str, Any], **more: Any) -> Policy:  # noqa: ANN401 - as `settings.policy` takes them
+    """The operator's decisions; takes what `sidecar` has added out of `given`. SettingError."""
+    return settings.policy(**{name: given.pop(name) for name in SIDECAR}, **more)
 
 
 state_dir = click.option(

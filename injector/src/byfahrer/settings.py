@@ -58,6 +58,8 @@ class Settings:
     """None: every sidecar signs for itself."""
     resync: float
     """Seconds between full looks at the engine."""
+    act: bool = True
+    """False: watch, and say what would be done; nothing on the engine is changed, and nothing signed."""
     workers: int = 8
     """Targets at a time; each start is a tenth of a second of work for the engine."""
 

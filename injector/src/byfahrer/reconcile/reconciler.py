@@ -32,6 +32,7 @@ from byfahrer.model import (
 from byfahrer.plan import Policy, fits, plan, sidecar_name
 from byfahrer.reconcile import deliver
 from byfahrer.reconcile.backoff import STEADY, Pace
+from byfahrer.reconcile.foretell import foretold
 from byfahrer.reconcile.observe import observe
 from byfahrer.reconcile.queue import aside
 
@@ -71,6 +72,7 @@ class Reconciler:
         *,
         token: Callable[[str, str], str] | None = None,
         seen: Callable[[Observed], None] | None = None,
+        act: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
@@ -78,6 +80,10 @@ class Reconciler:
         self._token = token
         """Makes what a sidecar shows to the authority, from the IDs of target and sidecar."""
         self._seen = seen
+        self._act = act
+        """Whether anything is done at all, or only said."""
+        self._foretold: dict[str, tuple[str, ...]] = {}
+        """By target: what was said that would be done."""
         self._clock = clock
         self._memory: dict[str, _Memory] = {}
 
@@ -92,6 +98,9 @@ class Reconciler:
             self._seen(observed)
         todo = plan(observed, self._policy)
         self._note(observed, todo)
+        if not self._act:
+            self._foretell(target_id, foretold(todo))
+            return None
         starts = [action for action in todo.actions if isinstance(action, Inject | Start | Restart)]
         removals = [action for action in todo.actions if isinstance(action, Remove)]
         for action in starts if removals else ():
@@ -251,6 +260,15 @@ class Reconciler:
         runs = not todo.actions and any(fits(sidecar, target) for sidecar in observed.sidecars)
         if runs and self._clock() - memory.pace.last > STEADY:
             memory.pace.steady()
+
+    def _foretell(self, target_id: str, actions: tuple[str, ...]) -> None:
+        """Say what would be done, when it is new."""
+        for action in actions:
+            if action not in self._foretold.get(target_id, ()):
+                logger.info("Would {}", action)
+        self._foretold[target_id] = actions
+        if not actions:
+            del self._foretold[target_id]
 
     def _tell(self, memory: _Memory, problems: tuple[str, ...]) -> None:
         """Log problems when they are new; a resync finds the same ones each time."""
