@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError, UnusableError
+from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, PullError, UnreachableError, UnusableError
 from byfahrer.engine.interface import EngineInfo, Event
 from byfahrer.model import Container, File, Status, Summary
 
@@ -163,7 +163,7 @@ class MemoryEngine:
         self._called("pull")
         await anyio.lowlevel.checkpoint()
         if image not in self.registry:
-            raise NotFoundError(f"pull access denied for {image}")
+            raise PullError(f"pull access denied for {image}")
         self.images[image] = self.registry[image]
 
     async def create(self, name, target_id, spec, labels):

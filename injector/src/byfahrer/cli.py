@@ -152,7 +152,7 @@ def run(
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="A list of objects instead of a table.")
 @options.allow_image
-@options.only_label
+@options.sidecar
 @options.place
 @click.pass_obj
 def ps(
@@ -161,8 +161,7 @@ def ps(
     *,
     as_json: bool,
     allow_image: tuple[str, ...],
-    only_label: tuple[str, ...],
-    **authority: str,
+    **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     List targets and their sidecars; those without one, with the reason.
@@ -172,8 +171,8 @@ def ps(
       byfahrer ps
       byfahrer ps --json | jq -r '.[] | select(.state != "running") | .target'
     """
-    policy = settings.policy(allow_image=allow_image, only_label=only_label)
-    chosen = options.authority(**authority)
+    policy = options.policy(more, allow_image=allow_image)
+    chosen = options.authority(**more)
 
     async def look(engine: DockerEngine) -> list[status.Row]:
         trusting = await manual.with_authority(engine, policy, chosen, options.own_id())

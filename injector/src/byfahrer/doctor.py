@@ -18,8 +18,9 @@ from byfahrer.engine.errors import EngineError, NotFoundError, RejectedError
 from byfahrer.engine.interface import Engine, EngineInfo
 from byfahrer.finding import OK, PROBLEM, WARNING, Finding
 from byfahrer.model import Container, Inject, Observed, SidecarSpec, Status, one_line
-from byfahrer.plan import Policy, own_sidecars, plan
+from byfahrer.plan import Policy, Pull, own_sidecars, plan
 from byfahrer.reconcile import resync
+from byfahrer.reconcile.images import missing
 from byfahrer.reconcile.observe import observe
 from sslterm.settings import Address, Settings
 
@@ -53,7 +54,7 @@ async def examine(engine: Engine, info: EngineInfo, policy: Policy, *, now: floa
         *confinement(info, in_container=bool(policy.own_id), authority=policy.authority is not None),
         *clock(info, now),
         *swarm(info),
-        *await images(engine, wanted(scene.observed, policy)),
+        *await images(engine, wanted(scene.observed, policy), policy.pull),
         *await targets(engine, scene),
         *ports(wanted(scene.observed, policy)),
         *unasked(scene.observed, policy),
@@ -172,16 +173,19 @@ def swarm(info: EngineInfo) -> Iterator[Finding]:
         yield Finding("swarm", OK, "no Swarm: labels of containers are read")
 
 
-async def images(engine: Engine, found: Iterable[tuple[Container, SidecarSpec]]) -> list[Finding]:
-    """Whether the images of sidecars are there."""
+async def images(engine: Engine, found: Iterable[tuple[Container, SidecarSpec]], pull: Pull) -> list[Finding]:
+    """Whether the images of sidecars are there, or will be."""
     users: dict[str, list[str]] = {}
     for target, spec in found:
         users.setdefault(spec.image, []).append(target.name)
     findings = []
     for image, names in sorted(users.items()):
         if await engine.image_id(image) is None:
-            text = f"{image} is not on this engine, and wanted for {_named(names)}"
-            findings.append(Finding("images", PROBLEM, f"{text}: build or pull it (docker pull {image})"))
+            text = f"{missing(image)}; it is wanted for {_named(names)}"
+            level = PROBLEM if pull is Pull.NEVER else WARNING
+            findings.append(
+                Finding("images", level, text if level is PROBLEM else f"{text}; byfahrer run tries to pull it")
+            )
         else:
             findings.append(Finding("images", OK, f"{image} is here, for {_named(names)}"))
     if not users and await engine.image_id("sslterm") is None:

@@ -8,12 +8,14 @@ once, and after anything went wrong half way.
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from byfahrer import labels
 from byfahrer.allow import ImagePattern
+from byfahrer.limits import Limits, forbidden
 from byfahrer.model import (
     Action,
     Container,
@@ -28,9 +30,17 @@ from byfahrer.model import (
     Start,
     Status,
 )
-from byfahrer.spec import sidecar_spec
+from byfahrer.spec import NO_LOG, Log, sidecar_spec
 
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+
+
+class Pull(enum.StrEnum):
+    """When a sidecar's image is pulled before one is created; the words are those of `docker run --pull`."""
+
+    MISSING = "missing"
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +51,9 @@ class Policy:
     only_labels: tuple[tuple[str, str | None], ...] = ()
     """Serve only targets that carry all of these; None for any value."""
     sidecar_user: str
-    sidecar_memory: int
-    """Bytes."""
+    limits: Limits
+    log: Log = NO_LOG
+    pull: Pull = Pull.MISSING
     own_id: str = ""
     """The container that this program runs in, if it does."""
     authority: Mount | None = None
@@ -129,7 +140,8 @@ def _stays(sidecar: Container, target: Container) -> bool:
 def _serving(sidecars: list[Container], target: Container, policy: Policy) -> Container | None:
     """A sidecar that does its work, and that could have been made by us today."""
     for each in sidecars:
-        if fits(each, target) and not each.freedoms and any(p.allows(each.image) for p in policy.allow_images):
+        confined = not each.freedoms and policy.limits.capabilities.issuperset(each.capabilities)
+        if fits(each, target) and confined and any(p.allows(each.image) for p in policy.allow_images):
             return each
     return None
 
@@ -144,6 +156,7 @@ def _is(sidecar: Container, spec: SidecarSpec) -> bool:
         and sidecar.image == spec.image
         and sidecar.user == spec.user
         and not sidecar.freedoms
+        and sidecar.capabilities == spec.capabilities
         and not foreign
         and all(mount in mounts for mount in spec.mounts)
     )
@@ -155,7 +168,8 @@ def _is_new(mount: Mount) -> bool:
 
 def _unlike(sidecar: Container, spec: SidecarSpec) -> str:
     if sidecar.labels.get(labels.SPEC) == spec.digest and not _is(sidecar, spec):
-        return f"it is not what it says it is{': it has ' if sidecar.freedoms else ''}{', '.join(sidecar.freedoms)}"
+        has = [*sidecar.freedoms, *(each for each in sidecar.capabilities if each not in spec.capabilities)]
+        return f"it is not what it says it is{': it has ' if has else ''}{', '.join(has)}"
     return "what is asked for has changed"
 
 
@@ -224,7 +238,9 @@ def _wish(observed: Observed, policy: Policy) -> _Wish:
                     extra = tuple(sorted({**dict(extra), **wish, labels.MANUAL: "true"}.items()))
                     break
         if not labels.asks(found):
-            return _Wish(without="it is not asked for any more")
+            lone = labels.without_trigger(found, target.inherited)
+            problems = (Problem(target.name, lone),) if lone else ()
+            return _Wish(without="it is not asked for any more", problems=problems)
     except labels.LabelError as error:
         return _refused(target, [str(error)], keep=True)
 
@@ -233,24 +249,35 @@ def _wish(observed: Observed, policy: Policy) -> _Wish:
         found,
         target,
         user=policy.sidecar_user,
-        memory=policy.sidecar_memory,
+        bounds=policy.limits,
+        log=policy.log,
         authority=policy.authority,
         labels=extra,
     )
     if isinstance(spec, list):
         texts += [str(error) for error in spec]
-    # Of their own process, operators may start any image; what a sidecar carries can be anyone's.
-    elif (not by_hand or carried) and not any(pattern.allows(spec.image) for pattern in policy.allow_images):
-        if carried and not texts:
-            return _Wish(without=f"image {spec.image!r} is not allowed (--allow-image) to be started again", leave=True)
-        allowed = ", ".join(map(str, policy.allow_images)) or "none"
-        label = found[labels.PROXY_IMAGE].label
-        texts.append(f"{labels.Annotation(label, spec.image)}: expected an allowed image (--allow-image): {allowed}")
-    if isinstance(spec, list):
         return _refused(target, texts, keep=not _unfit(target))
+    # Of their own process, operators may start anything; what a sidecar carries can be anyone's.
+    if not by_hand or carried:
+        image, beyond = _not_allowed(spec, found, policy), forbidden(found, spec, policy.limits)
+        if carried and (image or beyond) and not texts:
+            what = f"image {spec.image!r} is not allowed (--allow-image)" if image else "what it may do is not allowed"
+            return _Wish(without=f"{what} to be started again", leave=True)
+        if beyond and not image and not texts:
+            return _refused(target, beyond, keep=True)
+        texts += [*([image] if image else []), *beyond]
     if texts:
         return _refused(target, texts)
     return _Wish(spec, by_hand=by_hand)
+
+
+def _not_allowed(spec: SidecarSpec, found: labels.Annotations, policy: Policy) -> str:
+    """Why this image may not be a sidecar; empty if it may."""
+    if any(pattern.allows(spec.image) for pattern in policy.allow_images):
+        return ""
+    allowed = ", ".join(map(str, policy.allow_images)) or "none"
+    label = found[labels.PROXY_IMAGE].label
+    return f"{labels.Annotation(label, spec.image)}: expected an allowed image (--allow-image): {allowed}"
 
 
 def _refused(target: Container, texts: list[str], *, keep: bool = False) -> _Wish:

@@ -8,9 +8,10 @@ import anyio
 
 from byfahrer.engine.interface import Engine
 from byfahrer.model import Inject
-from byfahrer.plan import Policy, plan
+from byfahrer.plan import Policy, Pull, plan
 from byfahrer.reconcile import resync
 from byfahrer.reconcile.foretell import foretold
+from byfahrer.reconcile.images import missing
 from byfahrer.reconcile.observe import observe
 
 
@@ -35,11 +36,15 @@ async def rehearse(engine: Engine, policy: Policy) -> list[Target]:
     async def look(target_id: str) -> None:
         observed = await observe(engine, target_id)
         todo = plan(observed, policy)
-        images = {action.spec.image for action in todo.actions if isinstance(action, Inject)}
-        missing = [image for image in sorted(images) if await engine.image_id(image) is None]
-        problems = [*map(str, todo.problems), *(f"image {image!r} is not on this engine" for image in missing)]
+        actions, problems = list(foretold(todo)), list(map(str, todo.problems))
+        for image in sorted({action.spec.image for action in todo.actions if isinstance(action, Inject)}):
+            here = await engine.image_id(image) is not None
+            if policy.pull is Pull.ALWAYS or not (here or policy.pull is Pull.NEVER):
+                actions.insert(0, f"pull image {image}")
+            elif not here:
+                problems.append(missing(image))
         name = observed.target.name if observed.target else ""
-        found.append(Target(name, target_id, foretold(todo), tuple(problems)))
+        found.append(Target(name, target_id, tuple(actions), tuple(problems)))
 
     async with anyio.create_task_group() as tasks:
         for target_id in resync.targets(await engine.containers()):

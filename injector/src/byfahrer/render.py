@@ -32,15 +32,11 @@ HEAD: Final = (
 NOT_HERE: Final = ("SSLTERM_AUTHORITY", "SSLTERM_AUTHORITY_TOKEN", "SSLTERM_HAND_OVER")
 """Variables that mean something beside byfahrer only."""
 
-_KEYS: Final = {name: name for name in (
+_SAME: Final = (
     "init", "read_only", "cap_drop", "cap_add", "security_opt", "pids_limit", "mem_limit", "memswap_limit", "shm_size",
-)}  # fmt: skip
-"""What the engine's arguments are called in compose files."""
+)  # fmt: skip
+"""Arguments of the engine's that have the same name in compose files."""
 _SIZES: Final = ("mem_limit", "memswap_limit", "shm_size")
-_LEFT_OUT: Final = {
-    "network_mode",  # said otherwise
-    "restart_policy",  # there is no byfahrer to start it
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +100,11 @@ def service(wanted: Wanted) -> dict[str, Any]:
 
 
 def _confinement(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for name, value in arguments.items():
-        if name not in _LEFT_OUT and value is not None:
-            made[_KEYS[name]] = _size(value) if name in _SIZES else value
+    made = {name: _size(value) if name in _SIZES else value for name, value in arguments.items() if name in _SAME}
+    if arguments["nano_cpus"]:
+        made["cpus"] = arguments["nano_cpus"] / 10**9
+    if arguments["log_config"]:
+        made["logging"] = {"driver": arguments["log_config"]["type"], "options": arguments["log_config"]["config"]}
     return made
 
 

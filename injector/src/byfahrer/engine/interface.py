@@ -85,7 +85,7 @@ class Engine(Protocol):
         """
         Get an image from its registry, with the credentials of Docker's own configuration.
 
-        NotFoundError: the registry has none, or not for us.
+        PullError, if it cannot be had. Takes its time, and may be cancelled.
         """
 
     async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:

@@ -33,6 +33,7 @@ from byfahrer.plan import Policy, fits, plan, sidecar_name
 from byfahrer.reconcile import deliver
 from byfahrer.reconcile.backoff import STEADY, Pace
 from byfahrer.reconcile.foretell import foretold
+from byfahrer.reconcile.images import Images, missing
 from byfahrer.reconcile.observe import observe
 from byfahrer.reconcile.queue import aside
 
@@ -85,6 +86,7 @@ class Reconciler:
         self._foretold: dict[str, tuple[str, ...]] = {}
         """By target: what was said that would be done."""
         self._clock = clock
+        self._images = Images(engine, policy.pull, clock=clock)
         self._memory: dict[str, _Memory] = {}
 
     def tracks(self, target_id: str) -> bool:
@@ -103,10 +105,10 @@ class Reconciler:
             return None
         starts = [action for action in todo.actions if isinstance(action, Inject | Start | Restart)]
         removals = [action for action in todo.actions if isinstance(action, Remove)]
-        for action in starts if removals else ():
-            # Name and port can be held once only, so the old one goes first: but not for one that cannot be.
-            if isinstance(action, Inject) and await self._engine.image_id(action.spec.image) is None:
-                raise _no_image(action.spec.image)
+        for action in starts:
+            # Before anything is removed: the old one does not go for one that cannot be.
+            if isinstance(action, Inject) and await self._images.provide(action.spec.image):
+                return await self.reconcile(target_id, by_hand)  # a pull takes its time: what was seen is old
         for removal in removals:
             await self._remove(removal)
         if observed.target is not None and todo.serving is not None:
@@ -189,7 +191,7 @@ class Reconciler:
         try:
             return await self._engine.create(action.name, target.id, spec, labels.sidecar_labels(target, spec))
         except NotFoundError as error:
-            raise _no_image(spec.image) from error
+            raise UnmetError(missing(spec.image)) from error
         except ConflictError as error:
             await self._settle_name(action)
             raise PassingError(f"the name '{action.name}' was taken for a moment") from error
@@ -278,7 +280,3 @@ class Reconciler:
         if memory.told and not problems:
             logger.info("'{}' has no problem any more", memory.name)
         memory.told = problems
-
-
-def _no_image(image: str) -> UnmetError:
-    return UnmetError(f"image {image!r} is not on this engine: build or pull it (docker pull {image})")
