@@ -177,8 +177,8 @@ def own_container(files: Mapping[str, str]) -> str:
     """
     The container that this program runs in, by the contents of `/proc/self/cgroup` and `/proc/self/mountinfo`, or "".
 
-    The control group is asked first: with another container's network, the mounted host name is that one's. Only what is
-    mounted at /etc/hostname counts: while it copies into a container, the engine has its files mounted on the host.
+    The control group is asked first: with another container's network, the mounted host name is that one's. Only what
+    is mounted at /etc/hostname counts: while it copies into a container, the engine has its files mounted on the host.
     """
     for name, pattern in (
         ("cgroup", r"[/-]([0-9a-f]{64})(?:\.scope)?\s*$"),
