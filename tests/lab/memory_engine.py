@@ -52,6 +52,10 @@ class MemoryEngine:
         """Of each sidecar: whose namespace it sits in, and since which start of that container."""
         self.images = {image: f"sha256:{image}" for image in images}
         """Their IDs by name."""
+        self.image_labels = {"sslterm": {"sslterm.hand-over": "on"}}
+        """What they give to the containers that are made from them, by name."""
+        self.lasts = False
+        """Whether those that are told to end take their time, instead of ending at once."""
         self.registry: dict[str, str] = {}
         self.killed: list[tuple[str, str]] = []
         """Containers and the signals that they were sent."""
@@ -68,7 +72,7 @@ class MemoryEngine:
         self.pings_fail = False
         self.streams: list[Stream] = []
         self._ids = itertools.count(1)
-        self._time = itertools.count(1)
+        self._time = 0
 
     # What happens to containers.
 
@@ -106,6 +110,10 @@ class MemoryEngine:
             self.down(key)
         self._emit("destroy", key)
         del self.all[key]
+
+    def set_clock_back(self, starts=1000):
+        """By as much as so many of the starts before took."""
+        self._time -= starts
 
     # What can be asserted.
 
@@ -174,9 +182,10 @@ class MemoryEngine:
         if any(c.name == name for c in self.all.values()):
             raise ConflictError("name in use")
         container = Container(
-            id=f"{next(self._ids):064x}", name=name, image=spec.image, labels=dict(labels), status=Status.CREATED,
+            id=f"{next(self._ids):064x}", name=name, image=spec.image, status=Status.CREATED,
+            labels={**self.image_labels.get(spec.image, {}), **labels},
             network_mode=f"container:{target_id}", mounts=tuple(map(self._mounted, spec.mounts)),
-            env=dict(spec.env), user=spec.user, image_id=self.images[spec.image],
+            env=dict(spec.env), user=spec.user, image_id=self.images[spec.image], stop_timeout=spec.stop_timeout,
         )  # fmt: skip
         self.all[container.id] = container
         return container.id
@@ -200,6 +209,8 @@ class MemoryEngine:
         if self._find(container_id).status is not Status.RUNNING:
             raise ConflictError("it is not running")
         self.killed.append((container_id, signal))
+        if signal == "SIGTERM" and not self.lasts:
+            self.down(container_id)
 
     async def stop(self, container_id, grace):
         self._called("stop")
@@ -271,7 +282,8 @@ class MemoryEngine:
         self.all[key] = replace(self.all[key], **fields)
 
     def _now(self):
-        return next(self._time) * 1_000_000
+        self._time += 1
+        return self._time * 1_000_000
 
     def _emit(self, action, key):
         if self.deaf:

@@ -21,12 +21,14 @@ from byfahrer.authority.times import utc
 from byfahrer.authority.tokens import Tokens
 from byfahrer.engine.errors import ConflictError, NotFoundError
 from byfahrer.engine.interface import Engine
-from byfahrer.model import Container, Observed, Status
-from byfahrer.plan import Policy, fits, plan
+from byfahrer.model import Container, Observed, Plan, Start, Status
+from byfahrer.plan import Policy, plan
 from byfahrer.reconcile.observe import observe
 from byfahrer.reconcile.reconciler import DRAIN, Reconciler
 from byfahrer.spec import SOCKET
 
+LOOKS = 15
+"""For a sidecar to take the place of another: at each there is something to do, or a second or two to wait."""
 SETTLED = 1.0
 """Seconds that a sidecar has to find out that it cannot work; it exits within half of that where it cannot."""
 
@@ -104,8 +106,14 @@ async def inject(
         raise ManualError("; ".join(map(str, todo.problems)))
     if not policy.covers({**carried.service_labels, **target.labels}):
         raise ManualError(f"'{name}' is not among the containers that --only-label selects")
-    await Reconciler(engine, policy, token=token).reconcile(target.id, wish)
-    return await _settled(engine, target)
+    reconciler = Reconciler(engine, policy, token=token)
+    for _ in range(LOOKS):
+        # Where one is replaced, the new one has to prove itself, and the old one to finish what is under way.
+        again = await reconciler.reconcile(target.id, wish)
+        if again is None or _failed(plan(await observe(engine, target.id, wish), policy)):
+            break
+        await anyio.sleep(again)
+    return await _settled(engine, policy, target, wish)
 
 
 async def labelled(engine: Engine, name: str) -> bool:
@@ -166,19 +174,30 @@ async def _eject(engine: Engine, sidecars: Iterable[Container]) -> list[Ejected]
     return sorted(gone, key=lambda each: each.sidecar)
 
 
-async def _settled(engine: Engine, target: Container) -> Container:
+async def _settled(engine: Engine, policy: Policy, target: Container, wish: Mapping[str, str]) -> Container:
     """The sidecar, once it has run for a moment; its last words, if it has not."""
     for _ in range(10):
         await anyio.sleep(SETTLED / 10)
-        sidecars = (await observe(engine, target.id)).sidecars
-        if not sidecars or sidecars[0].status is Status.EXITED:
+        observed = await observe(engine, target.id, wish)
+        todo = plan(observed, policy)
+        if not observed.sidecars or _failed(todo):
             break
-    for sidecar in sidecars:
-        if fits(sidecar, target):
-            return sidecar
+    if todo.serving:
+        return todo.serving
+    stays = f"; '{todo.spare.name}' serves on" if todo.spare else ""
+    for sidecar in _failed(todo):
         words = await engine.last_words(sidecar.id)
-        raise ManualError(f"'{sidecar.name}' exited with code {sidecar.exit_code}{f': {words}' if words else ''}")
+        text = f"'{sidecar.name}' exited with code {sidecar.exit_code}{f': {words}' if words else ''}{stays}"
+        raise ManualError(text)
+    if observed.sidecars:
+        raise ManualError(f"the sidecar of '{target.name}' does not serve yet{stays}")
     raise ManualError(f"the sidecar of '{target.name}' was removed again: does a byfahrer run that does not know it?")
+
+
+def _failed(todo: Plan) -> list[Container]:
+    """The sidecar that was to run and has ended."""
+    starts = [each for each in todo.actions if isinstance(each, Start) and not each.for_now]
+    return [each.sidecar for each in starts if each.sidecar.status is Status.EXITED]
 
 
 async def find_target(engine: Engine, name: str) -> Container:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
-SPEC_REVISION = 3
+SPEC_REVISION = 4
 """To be raised when the engine adapter makes another container from the same spec: every sidecar is then renewed."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -212,6 +212,18 @@ class Observed:
     """Every container that is a sidecar of this target (not: that only says so), in any state."""
     by_hand: Mapping[str, str] = field(default_factory=dict)
     """Labels that the operator wants to stand for those the target does not carry."""
+    image_id: str | None = None
+    """Which image the name that is asked for means now; None if it was not asked, or there is none."""
+    joined: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """
+    By a sidecar's ID, what was seen: the start of it, and the start of its target that it joined then (0: another).
+
+    Where nothing was seen, the order of the times has to do, which a clock that was set back turns around.
+    """
+    proven: frozenset[str] = frozenset()
+    """IDs of sidecars that have run for long enough to be relied on."""
+    silent: frozenset[str] = frozenset()
+    """IDs of sidecars that should be heard of and are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +233,8 @@ class Inject:
     name: str
     target: Container
     spec: SidecarSpec
+    beside: Container | None = None
+    """The one that serves until this one does, on the same port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +242,8 @@ class Start:
     """Start a sidecar that exists."""
 
     sidecar: Container
+    for_now: bool = False
+    """Whether it only serves until the one that is wanted does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +251,16 @@ class Restart:
     """Restart a running sidecar at once: it then joins the target's present namespace."""
 
     sidecar: Container
+    why: str
+    for_now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Give a sidecar the name that its like have."""
+
+    sidecar: Container
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +273,7 @@ class Remove:
     """Whether someone may still be talking through it."""
 
 
-Action = Inject | Start | Restart | Remove
+Action = Inject | Start | Restart | Remove | Rename
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,3 +284,9 @@ class Plan:
     problems: tuple[Problem, ...] = ()
     serving: Container | None = field(default=None, compare=False)
     """The sidecar that is what it should be, and where: nothing is to be done about it."""
+    spare: Container | None = field(default=None, compare=False)
+    """The sidecar that serves until the one that is wanted does."""
+    awaited: Container | None = field(default=None, compare=False)
+    """The sidecar that has yet to prove itself before the spare one goes: look again soon."""
+    image: str = field(default="", compare=False)
+    """The image that the target's sidecar is to be made from; empty if it is to have none."""

@@ -9,30 +9,15 @@ once, and after anything went wrong half way.
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from byfahrer import labels
 from byfahrer.allow import ImagePattern
+from byfahrer.converge import converge, fits
 from byfahrer.limits import Limits, forbidden
-from byfahrer.model import (
-    Action,
-    Container,
-    Inject,
-    Mount,
-    Observed,
-    Plan,
-    Problem,
-    Remove,
-    Restart,
-    SidecarSpec,
-    Start,
-    Status,
-)
+from byfahrer.model import NOTHING, Container, Mount, Observed, Plan, Problem, Remove, SidecarSpec, Status
 from byfahrer.spec import NO_LOG, Log, sidecar_spec
-
-_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 
 class Pull(enum.StrEnum):
@@ -67,6 +52,13 @@ class Policy:
         """The labels a sidecar takes over, so that it is covered too once its target is gone."""
         return tuple(sorted((key, carried[key]) for key, _ in self.only_labels if key in carried))
 
+    def allows(self, image: str) -> bool:
+        return any(pattern.allows(image) for pattern in self.allow_images)
+
+    def may_serve(self, sidecar: Container) -> bool:
+        """Whether one that exists could have been made today, by what labels can ask for."""
+        return self.allows(sidecar.image) and self.limits.capabilities.issuperset(sidecar.capabilities)
+
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
@@ -74,8 +66,8 @@ class _Wish:
 
     spec: SidecarSpec | None = None
     problems: tuple[Problem, ...] = ()
-    by_hand: bool = False
-    """Whether it is the sidecar itself that carries the wish: then no other one will do."""
+    by_hand: Mapping[str, str] = field(default_factory=dict)
+    """The labels by which it was asked for by hand: the sidecar itself carries them, and no other one will do."""
     without: str = ""
     """The reason for which a sidecar that exists has to go."""
     leave: bool = False
@@ -95,15 +87,15 @@ def plan(observed: Observed, policy: Policy) -> Plan:
     ours = own_sidecars(observed, policy)
     wish = _wish(observed, policy)
     if wish.spec is None or target is None:
-        gone = sorted(ours, key=_by_id)
+        gone = sorted(ours, key=lambda each: (each.id not in observed.proven, each.id))
         if wish.leave and target is not None:
-            stays = next((each for each in gone if _stays(each, target)), None)
+            stays = next((each for each in gone if _stays(each, observed, target)), None)
             gone = [each for each in gone if each is not stays]
         elif wish.keep and target is not None:
-            gone = [each for each in gone if each is not _serving(gone, target, policy)]
+            gone = [each for each in gone if each is not _serving(gone, observed, target, policy)]
         return Plan(tuple(Remove(each, wish.without, alive) for each in gone), wish.problems)
-    actions, serving = _towards(wish.spec, target, ours, by_hand=wish.by_hand)
-    return Plan(actions, wish.problems, serving)
+    found = converge(wish.spec, observed, target, ours, policy.may_serve, wish.by_hand)
+    return replace(found, problems=wish.problems)
 
 
 def own_sidecars(observed: Observed, policy: Policy) -> tuple[Container, ...]:
@@ -118,59 +110,19 @@ def own_sidecars(observed: Observed, policy: Policy) -> tuple[Container, ...]:
     )
 
 
-def sidecar_name(target: Container) -> str:
-    return f"{target.name}-proxy"
-
-
-def fits(sidecar: Container, target: Container) -> bool:
-    """
-    Whether a sidecar runs in the target's present namespace.
-
-    Nothing tells a sidecar that its target restarted: it runs on in the old namespace, and only its age shows it.
-    """
-    return sidecar.status is Status.RUNNING and sidecar.started_at >= target.started_at
-
-
-def _stays(sidecar: Container, target: Container) -> bool:
+def _stays(sidecar: Container, observed: Observed, target: Container) -> bool:
     """Whether a sidecar made by hand serves, or will once its maker has started it."""
-    serves = sidecar.status in (Status.RUNNING, Status.PAUSED) and sidecar.started_at >= target.started_at
+    awake = replace(sidecar, status=Status.RUNNING) if sidecar.status is Status.PAUSED else sidecar
+    serves = fits(awake, target, observed.joined)
     return bool(labels.wish_of(sidecar)) and (serves or sidecar.status is Status.CREATED)
 
 
-def _serving(sidecars: list[Container], target: Container, policy: Policy) -> Container | None:
+def _serving(sidecars: list[Container], observed: Observed, target: Container, policy: Policy) -> Container | None:
     """A sidecar that does its work, and that could have been made by us today."""
     for each in sidecars:
-        confined = not each.freedoms and policy.limits.capabilities.issuperset(each.capabilities)
-        if fits(each, target) and confined and any(p.allows(each.image) for p in policy.allow_images):
+        if fits(each, target, observed.joined) and not each.freedoms and policy.may_serve(each):
             return each
     return None
-
-
-def _is(sidecar: Container, spec: SidecarSpec) -> bool:
-    """Whether a container is what a spec makes. Its labels, the digest among them, can be anyone's copy."""
-    # The engine names a new volume by 64 digits: ours, and one that only the image asked for.
-    mounts = {*sidecar.mounts, *(replace(mount, source="") for mount in sidecar.mounts if _is_new(mount))}
-    foreign = [mount for mount in sidecar.mounts if mount not in spec.mounts and not _is_new(mount)]
-    return (
-        sidecar.labels.get(labels.SPEC) == spec.digest
-        and sidecar.image == spec.image
-        and sidecar.user == spec.user
-        and not sidecar.freedoms
-        and sidecar.capabilities == spec.capabilities
-        and not foreign
-        and all(mount in mounts for mount in spec.mounts)
-    )
-
-
-def _is_new(mount: Mount) -> bool:
-    return mount.kind == "volume" and _ANONYMOUS.fullmatch(mount.source) is not None
-
-
-def _unlike(sidecar: Container, spec: SidecarSpec) -> str:
-    if sidecar.labels.get(labels.SPEC) == spec.digest and not _is(sidecar, spec):
-        has = [*sidecar.freedoms, *(each for each in sidecar.capabilities if each not in spec.capabilities)]
-        return f"it is not what it says it is{': it has ' if has else ''}{', '.join(has)}"
-    return "what is asked for has changed"
 
 
 def _covered(observed: Observed, policy: Policy) -> bool:
@@ -182,59 +134,26 @@ def _by_id(container: Container) -> str:
     return container.id
 
 
-def _towards(
-    spec: SidecarSpec, target: Container, sidecars: tuple[Container, ...], *, by_hand: bool
-) -> tuple[tuple[Action, ...], Container | None]:
-    """From the sidecars there are to exactly one that runs, has the spec, and sits in the right place; it, if so."""
-
-    def usable(sidecar: Container) -> bool:
-        return (
-            sidecar.status in (Status.RUNNING, Status.PAUSED, Status.CREATED, Status.EXITED)
-            and _is(sidecar, spec)
-            and (not by_hand or bool(labels.wish_of(sidecar)))
-        )
-
-    def worth(sidecar: Container) -> tuple[bool, bool, str]:
-        return (not fits(sidecar, target), sidecar.status is not Status.RUNNING, sidecar.id)
-
-    same = sorted(filter(usable, sidecars), key=worth)
-    keep = same[0] if same else None
-    # Removed first: the name and the port can be held once only.
-    actions: list[Action] = []
-    for sidecar in sorted(sidecars, key=_by_id):
-        if sidecar is not keep:
-            why = "there is another" if sidecar in same else _unlike(sidecar, spec)
-            actions.append(Remove(sidecar, why, drain=fits(sidecar, target)))
-    if keep is None:
-        actions.append(Inject(sidecar_name(target), target, spec))
-    elif keep.status in (Status.CREATED, Status.EXITED):
-        actions.append(Start(keep))
-    elif not fits(keep, target):
-        actions.append(Restart(keep))
-    else:
-        return tuple(actions), keep
-    return tuple(actions), None
-
-
 def _wish(observed: Observed, policy: Policy) -> _Wish:
     target = observed.target
     if target is None:
         return _Wish(without="its target is gone")
     if not target.alive:
-        return _Wish(without="its target does not run")
+        killed = "; the kernel killed something in it for want of memory" if target.oom_killed else ""
+        return _Wish(without=f"its target does not run{killed}")
     if labels.target_of(target) or target.id == policy.own_id:
         return _Wish(without="its target is no target")
     if len(target.labels) > labels.MOST:
         return _refused(target, [f"it has {len(target.labels)} labels: expected at most {labels.MOST}"])
     found = labels.collect(target.labels, observed.service_labels, target.inherited)
-    by_hand, carried = False, False
+    by_hand, carried = NOTHING, False
     extra = policy.marks({**observed.service_labels, **target.labels})
     try:
         if labels.PROXY_IMAGE not in found:
             # A sidecar made by hand carries what it is to be; several of them take two operators at the same moment.
             for wish in [observed.by_hand, *map(labels.wish_of, sorted(observed.sidecars, key=_by_id))]:
                 if wish:
-                    found, by_hand, carried = labels.collect(wish), True, wish is not observed.by_hand
+                    found, by_hand, carried = labels.collect(wish), wish, wish is not observed.by_hand
                     extra = tuple(sorted({**dict(extra), **wish, labels.MANUAL: "true"}.items()))
                     break
         if not labels.asks(found):
@@ -273,7 +192,7 @@ def _wish(observed: Observed, policy: Policy) -> _Wish:
 
 def _not_allowed(spec: SidecarSpec, found: labels.Annotations, policy: Policy) -> str:
     """Why this image may not be a sidecar; empty if it may."""
-    if any(pattern.allows(spec.image) for pattern in policy.allow_images):
+    if policy.allows(spec.image):
         return ""
     allowed = ", ".join(map(str, policy.allow_images)) or "none"
     label = found[labels.PROXY_IMAGE].label

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
 from byfahrer.engine.interface import Engine
 from byfahrer.model import Inject
-from byfahrer.plan import Policy, Pull, plan
+from byfahrer.plan import Policy, Pull, own_sidecars, plan
 from byfahrer.reconcile import resync
 from byfahrer.reconcile.foretell import foretold
 from byfahrer.reconcile.images import missing
@@ -36,6 +36,10 @@ async def rehearse(engine: Engine, policy: Policy) -> list[Target]:
     async def look(target_id: str) -> None:
         observed = await observe(engine, target_id)
         todo = plan(observed, policy)
+        if todo.image and own_sidecars(observed, policy):
+            # Whether the name means another image than the one that they were made from.
+            observed = replace(observed, image_id=await engine.image_id(todo.image))
+            todo = plan(observed, policy)
         actions, problems = list(foretold(todo)), list(map(str, todo.problems))
         for image in sorted({action.spec.image for action in todo.actions if isinstance(action, Inject)}):
             here = await engine.image_id(image) is not None

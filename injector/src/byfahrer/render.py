@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from byfahrer import __version__, labels, manual
+from byfahrer.converge import sidecar_name
 from byfahrer.engine.convert import host_arguments
 from byfahrer.engine.interface import Engine
 from byfahrer.manual import ManualError
 from byfahrer.model import NOTHING, Container, Inject, Mount, SidecarSpec, Status, one_line
-from byfahrer.plan import Policy, plan, sidecar_name
+from byfahrer.plan import Policy, plan
 from byfahrer.reconcile.observe import observe
 from byfahrer.spec import ACME_AT
 

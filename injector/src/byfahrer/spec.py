@@ -57,6 +57,12 @@ ACME_VOLUME: Final = "byfahrer-acme-"
 ACME_SERVICE_VOLUME: Final = "byfahrer-acme.swarm-"
 """No container can have a name by which it gets the volume of a service."""
 
+SPARE_TIME: Final = 2
+"""Seconds between the end of a sidecar's own drain and the end that is put to it from outside."""
+
+LONGEST_DRAIN: Final = 24 * 3600
+"""Seconds that are taken over from a target's own stop timeout."""
+
 MOST_ERRORS: Final = 5
 """Of one target; an image can carry labels by the ten thousand."""
 LONGEST_VALUE: Final = 16384
@@ -134,6 +140,12 @@ def sidecar_spec(
         environ["SSLTERM_AUTHORITY"] = posixpath.join(AUTHORITY_AT, SOCKET)
         environ["SSLTERM_AUTHORITY_TOKEN"] = TOKEN_AT
         taken += (authority, Mount(kind="volume", source="", destination=PRIVATE_AT, writable=True))
+    if not _of_2017(image):
+        # It and the one that comes after it are to share their port for a while.
+        environ["SSLTERM_HAND_OVER"] = "on"
+        # Negative: for as long as it takes, which no sidecar grants.
+        if target.stop_timeout is not None and target.stop_timeout >= 0 and "drain-timeout" not in found:
+            environ["SSLTERM_DRAIN_TIMEOUT"] = f"{min(max(target.stop_timeout - SPARE_TIME, 1), LONGEST_DRAIN)}s"
     if environ.get("SSLTERM_ACME"):
         environ["SSLTERM_ACME_DIR"] = posixpath.join(ACME_AT, ACME_FOLDER)
         taken += (Mount(kind="volume", source=_acme_volume(target), destination=ACME_AT, writable=True),)
@@ -153,7 +165,7 @@ def sidecar_spec(
         capabilities=capabilities,
         log_driver=log.driver,
         log_options=log.options,
-        stop_timeout=math.ceil(settings.drain_timeout) + 2,
+        stop_timeout=math.ceil(settings.drain_timeout) + SPARE_TIME,
         labels=labels,
     )
 

@@ -11,9 +11,10 @@ from typing import Any
 import anyio
 
 from byfahrer import labels
+from byfahrer.converge import fits
 from byfahrer.engine.interface import Engine
 from byfahrer.model import NOTHING, Container, Inject, Observed, Status, one_line
-from byfahrer.plan import Policy, fits, own_sidecars, plan
+from byfahrer.plan import Policy, own_sidecars, plan
 from byfahrer.reconcile import resync
 from byfahrer.reconcile.observe import observe
 
@@ -117,7 +118,7 @@ def _state(sidecar: Container, target: Container | None) -> str:
     if target is None or not target.alive:
         return "orphan"
     if sidecar.status is Status.RUNNING:
-        return "running" if fits(sidecar, target) else "stale"
+        return "running" if fits(sidecar, target, {}) else "stale"
     return f"exited ({sidecar.exit_code})" if sidecar.status is Status.EXITED else str(sidecar.status)
 
 

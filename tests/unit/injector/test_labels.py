@@ -24,7 +24,7 @@ def spec(own, service=None, mounts=()):
 def env(own, service=None, mounts=()):
     made = spec(own, service, mounts)
     assert isinstance(made, SidecarSpec), made
-    return dict(made.env)
+    return {name: value for name, value in made.env if name != "SSLTERM_HAND_OVER"}
 
 
 def errors(own, mounts=()):
@@ -34,7 +34,8 @@ def errors(own, mounts=()):
 def test_the_trigger_alone_gives_a_sidecar_with_its_images_defaults():
     made = spec({"byfahrer.proxy-image": "sslterm:1"})
 
-    assert (made.image, made.env, made.mounts, made.stop_timeout) == ("sslterm:1", (), (), 10)
+    assert (made.image, made.mounts, made.stop_timeout) == ("sslterm:1", (), 10)
+    assert made.env == (("SSLTERM_HAND_OVER", "on"),)
 
 
 def test_settings_are_passed_as_the_user_wrote_them_under_short_and_full_names():
@@ -188,7 +189,8 @@ class TestCertificateFromTheTargetsVolumes:
         made = spec(self.ON, mounts=(wide, ssl, Mount(kind="volume", source="x", destination="/opt/qnib/ssl2")))
 
         assert made.mounts == (replace(ssl, destination="/run/target-ssl"),)
-        assert dict(made.env) == {"SSLTERM_CERT": "/run/target-ssl/cert.pem", "SSLTERM_KEY": "/run/target-ssl/key.pem"}
+        assert made.env[:1] == (("SSLTERM_CERT", "/run/target-ssl/cert.pem"),)
+        assert made.env[2:] == (("SSLTERM_KEY", "/run/target-ssl/key.pem"),)
 
     def test_the_path_may_lie_below_the_mount(self):
         mount = Mount(kind="bind", source="/srv", destination="/data")

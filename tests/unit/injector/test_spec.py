@@ -30,17 +30,42 @@ def test_a_sidecar_reaches_the_authority_by_its_socket_and_a_token():
     assert dict(spec.env) == {
         "SSLTERM_AUTHORITY": "/run/byfahrer/authority.sock",
         "SSLTERM_AUTHORITY_TOKEN": "/run/sslterm/token",
+        "SSLTERM_HAND_OVER": "on",
     }
     assert spec.mounts == (AUTHORITY, PRIVATE)
 
 
 @pytest.mark.parametrize("image", ["gosslterm", "qnib/gosslterm:1", "registry.example.com/x/gosslterm-alpine"])
-def test_an_image_of_2017_gets_neither(image):
+def test_an_image_of_2017_gets_neither_and_shares_no_port(image):
     assert (made(image=image).env, made(image=image).mounts) == ((), ())
 
 
 def test_without_an_authority_nothing_of_it_is_given():
-    assert (made(authority=None).env, made(authority=None).mounts) == ((), ())
+    assert (made(authority=None).env, made(authority=None).mounts) == ((("SSLTERM_HAND_OVER", "on"),), ())
+
+
+@pytest.mark.parametrize(
+    ("own", "grants", "drain", "stop"),
+    [
+        ({}, None, None, 10),
+        ({}, 30, "28s", 30),
+        ({}, 1, "1s", 3),
+        ({}, 0, "1s", 3),
+        ({}, -1, None, 10),
+        ({}, 10**9, "86400s", 86402),
+        ({"drain-timeout": "5s"}, 30, "5s", 7),
+    ],
+)
+def test_a_sidecar_drains_for_as_long_as_its_target_may_take_to_stop_unless_a_label_says_otherwise(
+    own, grants, drain, stop
+):
+    spec = made(own, stop_timeout=grants)
+
+    assert (dict(spec.env).get("SSLTERM_DRAIN_TIMEOUT"), spec.stop_timeout) == (drain, stop)
+
+
+def test_an_image_of_2017_is_told_of_no_drain():
+    assert made(image="gosslterm", stop_timeout=30).env == ()
 
 
 def test_who_demands_client_certificates_says_whose():

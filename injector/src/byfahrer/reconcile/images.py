@@ -23,6 +23,8 @@ from byfahrer.reconcile.queue import aside
 
 FRESH = 30.0
 """Seconds for which an image that was pulled is not asked for again, by `always`: many targets start together."""
+LOOK = 1.0
+"""Seconds for which an image that was there is taken to be there: fifty targets that start together ask once."""
 KNOWN = 256
 """Images that are remembered; labels can name any number."""
 
@@ -36,6 +38,8 @@ class _Image:
     pulls: int = 0
     """That succeeded."""
     pulled_at: float = float("-inf")
+    seen_at: float = float("-inf")
+    """When it was last found on the engine."""
     failures: int = 0
     """In a row."""
     not_before: float = float("-inf")
@@ -53,12 +57,16 @@ class Images:
 
     async def provide(self, name: str) -> bool:
         """Have this image on the engine; whether it was pulled meanwhile, which may have taken minutes. PullError."""
+        image = self._of(name)
+        if self._policy is not Pull.ALWAYS and self._clock() - image.seen_at < LOOK:
+            return False
         here = await self._engine.image_id(name) is not None
+        if here:
+            image.seen_at = self._clock()
         if self._policy is Pull.NEVER and not here:
             raise PullError(missing(name))
         if here and self._policy is not Pull.ALWAYS:
             return False
-        image = self._of(name)
         image.users += 1
         before = image.pulls
         try:

@@ -1,5 +1,5 @@
 """
-Looks at one target, plans, and acts. The only module that changes anything on the engine.
+Looks at one target, plans, and has done what is to be done, at its pace.
 
 It is handed a key and nothing else, and may fail anywhere: whatever was done half is seen by the next look. What a
 failure means for people is said once, when it changes.
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from loguru import logger
 
-from byfahrer import labels
-from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError
+from byfahrer.engine.errors import EngineError, UnreachableError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import (
     NOTHING,
@@ -24,43 +23,41 @@ from byfahrer.model import (
     Plan,
     Problem,
     Remove,
+    Rename,
     Restart,
-    SidecarSpec,
     Start,
     Status,
+    one_line,
 )
-from byfahrer.plan import Policy, fits, plan, sidecar_name
-from byfahrer.reconcile import deliver
-from byfahrer.reconcile.backoff import STEADY, Pace
+from byfahrer.plan import Policy, own_sidecars, plan
+from byfahrer.reconcile.apply import DRAIN, Hands, PassingError, UnmetError
+from byfahrer.reconcile.backoff import STEADY
 from byfahrer.reconcile.foretell import foretold
-from byfahrer.reconcile.images import Images, missing
+from byfahrer.reconcile.images import Images
+from byfahrer.reconcile.memory import Memory, Snapshot, State
 from byfahrer.reconcile.observe import observe
-from byfahrer.reconcile.queue import aside
 
-DRAIN = 10
-"""Seconds that a sidecar has for requests under way when it is removed from a target that runs on; as docker stop."""
+__all__ = ["DRAIN", "PROOF", "PassingError", "Reconciler", "UnmetError"]
+
+PROOF = 2.0
+"""Seconds that a new sidecar runs before the one before it goes: it exits within half of that where it cannot work."""
+PROOF_WAIT = 30.0
+"""Seconds for one that says that it is not ready yet. Then it gets its turn as any other that runs."""
+GLANCE = 1.0
+"""Seconds between looks at one that takes its time to end, or to get ready: an event may be lost."""
+PORT_TAKEN = "already in use"
+"""What sslterm, and most others, say of a port that somebody has."""
 
 
-class UnmetError(Exception):
-    """A target cannot have its sidecar now; `str()` is what its user has to know. Tried again with back-off."""
+_NO_JOINS: Mapping[str, tuple[int, int]] = {}
 
 
-class PassingError(Exception):
-    """Something else happened at the same moment: nothing that people need to know. Tried again with back-off."""
+def _nobody(container: Container) -> bool:  # noqa: ARG001 - the default of a callback
+    return False
 
 
-@dataclass(slots=True)
-class _Memory:
-    """What is remembered of a target between two looks: for pace and for people, never for deciding what to do."""
-
-    name: str
-    pace: Pace = field(default_factory=Pace)
-    told: tuple[str, ...] = ()
-    """Problems that people know of."""
-    token: str = ""
-    """The sidecar that has its token from this process."""
-    exit: tuple[str, int] = ("", 0)
-    """The sidecar's last exit that people know of: whose, and when."""
+def _nothing_said(container: Container) -> bool | None:  # noqa: ARG001 - the default of a callback
+    return None
 
 
 class Reconciler:
@@ -73,195 +70,200 @@ class Reconciler:
         *,
         token: Callable[[str, str], str] | None = None,
         seen: Callable[[Observed], None] | None = None,
+        silent: Callable[[Container], bool] = _nobody,
+        ready: Callable[[Container], bool | None] = _nothing_said,
         act: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._policy = policy
-        self._token = token
-        """Makes what a sidecar shows to the authority, from the IDs of target and sidecar."""
         self._seen = seen
-        self._act = act
-        """Whether anything is done at all, or only said."""
+        self._silent = silent
+        """Whether a sidecar should have been heard of and was not."""
+        self._ready = ready
+        """Whether a sidecar says that it serves; None where it says nothing."""
+        self._acts = act
+        """Whether anything is done, or only said."""
         self._foretold: dict[str, tuple[str, ...]] = {}
         """By target: what was said that would be done."""
         self._clock = clock
         self._images = Images(engine, policy.pull, clock=clock)
-        self._memory: dict[str, _Memory] = {}
+        self._memory: dict[str, Memory] = {}
+        self._hands = Hands(engine, token, clock)
 
     def tracks(self, target_id: str) -> bool:
         """Whether this target has been seen with a sidecar, or wanting one."""
         return target_id in self._memory
 
+    def snapshot(self) -> Snapshot:
+        """What is known now, for people and for their monitoring."""
+        return Snapshot(
+            targets=tuple(memory.snapshot(key) for key, memory in self._memory.items()),
+            actions=dict(self._hands.counts),
+        )
+
+    async def moved(self) -> list[str]:
+        """The targets whose sidecar's image means another than at their last look: one call for each image."""
+        wanted = sorted({memory.image for memory in self._memory.values() if memory.image})
+        now = {image: await self._engine.image_id(image) for image in wanted}
+        return [
+            key
+            for key, memory in self._memory.items()
+            if memory.image and now.get(memory.image) not in (None, memory.image_id)
+        ]
+
     async def reconcile(self, target_id: str, by_hand: Mapping[str, str] = NOTHING) -> float | None:
         """Look, plan, act; None, or seconds after which to look again."""
-        observed = await observe(self._engine, target_id, by_hand)
-        if self._seen:
-            self._seen(observed)
-        todo = plan(observed, self._policy)
-        self._note(observed, todo)
-        if not self._act:
+        observed, todo = await self._look(target_id, by_hand)
+        if not self._acts:
             self._foretell(target_id, foretold(todo))
             return None
-        starts = [action for action in todo.actions if isinstance(action, Inject | Start | Restart)]
-        removals = [action for action in todo.actions if isinstance(action, Remove)]
-        for action in starts:
-            # Before anything is removed: the old one does not go for one that cannot be.
-            if isinstance(action, Inject) and await self._images.provide(action.spec.image):
-                return await self.reconcile(target_id, by_hand)  # a pull takes its time: what was seen is old
-        for removal in removals:
-            await self._remove(removal)
-        if observed.target is not None and todo.serving is not None:
-            await self._renew_token(todo.serving, observed.target)
-        if not starts or observed.target is None:
+        memory, target = self._memory.get(target_id), observed.target
+        if memory is None or target is None:
+            for action in todo.actions:
+                if isinstance(action, Remove):
+                    await self._hands.remove(action, None)
             return None
-        memory = self._memory[target_id]
-        await self._look_at_exits(observed, memory)
-        wait = memory.pace.wait(observed.target.started_at, self._clock())
-        if wait:
-            return wait
-        memory.pace.tried(self._clock())
-        for action in starts:
-            await self._start(action, observed.target)
-        self._tell(memory, ())
-        return None
+        again = await self._act(observed, todo, target, memory)
+        memory.error = ""
+        return again
 
     def failed(self, target_id: str, error: Exception, wait: float) -> None:
         """Tell people of a failure, once; the queue tries again after `wait` seconds."""
-        memory = self._memory.setdefault(target_id, _Memory(target_id[:12]))
+        memory = self._memory.setdefault(target_id, Memory(target_id[:12]))
         name = memory.name
         if isinstance(error, UnmetError | PassingError | EngineError):
+            memory.error = one_line(str(error), 500)
             logger.debug("'{}' is looked at again in {:.1f} s: {}", name, wait, error)
             # An engine that is away is told of once, by the watch, and not for each target.
             if not isinstance(error, PassingError | UnreachableError):
                 self._tell(memory, (str(Problem(name, str(error))),))
         else:
+            memory.error = "a bug of byfahrer, see its log"
             logger.opt(exception=error).error("'{}': a bug of byfahrer; it is looked at again in {:.0f} s", name, wait)
+        if memory.state is State.STARTING:
+            memory.state = State.FAILING
 
-    async def _start(self, action: Inject | Start | Restart, target: Container) -> None:
-        """Have a sidecar running. Every failed start leaves a container that is of no use: it is removed."""
-        if isinstance(action, Inject):
-            sidecar_id, name = await self._create(action), action.name
-        else:
-            sidecar_id, name = action.sidecar.id, action.sidecar.name
-        begun = self._clock()
-        try:
-            await self._deliver(sidecar_id, action.spec if isinstance(action, Inject) else action.sidecar, target)
-            if isinstance(action, Restart):
-                logger.info("Restart proxy container '{}': its target has restarted", name)
-                await self._engine.restart(sidecar_id)
-            else:
-                await self._engine.start(sidecar_id)
-        except UnreachableError:
-            raise
-        except EngineError as error:
-            await self._engine.remove(sidecar_id)
-            now = (await observe(self._engine, target.id)).target
-            if now is None or not now.alive:
-                logger.debug("'{}' went away while its proxy container was started", target.name)
-                return
-            if now.started_at != target.started_at:
-                raise PassingError("it restarted while its proxy container was started") from error
-            if isinstance(action, Start) and isinstance(error, ConflictError):
-                raise PassingError("somebody was removing its proxy container just then") from error
-            raise UnmetError(f"its proxy container '{name}' did not start: {error}") from error
-        logger.debug("Proxy container '{}' started in {:.0f} ms", name, (self._clock() - begun) * 1000)
+    async def _look(self, target_id: str, by_hand: Mapping[str, str]) -> tuple[Observed, Plan]:
+        """What is there, with what only a series of looks can show, and what is to be done about it."""
+        observed = await observe(self._engine, target_id, by_hand)
+        if self._seen:
+            self._seen(observed)
+        target = observed.target
+        if target is None:
+            self._memory.pop(target_id, None)
+            return observed, plan(observed, self._policy)
+        memory = self._memory.get(target_id)
+        # For one without sidecars there is nothing to be known yet.
+        if observed.sidecars:
+            memory = memory or self._memory.setdefault(target_id, Memory(target.name))
+            memory.saw(observed.sidecars, self._clock())
+            observed = replace(
+                observed,
+                joined=memory.joins.look(target, observed.sidecars) if target.alive else _NO_JOINS,
+                proven=frozenset(each.id for each in observed.sidecars if self._is_proven(each, memory)),
+                silent=frozenset(each.id for each in observed.sidecars if each.alive and self._silent(each)),
+            )
+        todo = plan(observed, self._policy)
+        if todo.image and own_sidecars(observed, self._policy):
+            observed = replace(observed, image_id=await self._engine.image_id(todo.image))
+            todo = plan(observed, self._policy)
+        self._note(observed, todo, target)
+        return observed, todo
 
-    async def _renew_token(self, sidecar: Container, target: Container) -> None:
-        """
-        Put into a sidecar that serves the token by today's key, once for each process of ours.
+    def _is_proven(self, sidecar: Container, memory: Memory) -> bool:
+        """Whether it can be relied on: it runs, and for long enough, or says that it is ready."""
+        if sidecar.status is not Status.RUNNING or sidecar.id in memory.draining:
+            return False
+        says = self._ready(sidecar)
+        return says is True or memory.runs_for(sidecar, self._clock()) >= (PROOF if says is None else PROOF_WAIT)
 
-        Whoever started it may have had another key: with the state folder lost, its certificate would not be renewed.
-        """
-        memory = self._memory[target.id]
-        if self._token is not None and memory.token != sidecar.id and sidecar.status is Status.RUNNING:
-            await self._deliver(sidecar.id, sidecar, target)
-            memory.token = sidecar.id
+    async def _act(self, observed: Observed, todo: Plan, target: Container, memory: Memory) -> float | None:
+        starts = [action for action in todo.actions if isinstance(action, Inject | Start | Restart)]
+        removals = [action for action in todo.actions if isinstance(action, Remove)]
+        await self._look_at_exits(observed, todo, memory)
+        for action in starts:
+            # Name and port can be held once only, so the old one goes first: but not for one that cannot be yet.
+            if isinstance(action, Inject):
+                if await self._images.provide(action.spec.image):
+                    return await self.reconcile(target.id, observed.by_hand)  # a pull takes its time: look again
+                if removals and (wait := memory.pace.wait(target.started_at, self._clock())):
+                    return wait
+        waits = [await self._hands.remove(removal, memory) for removal in removals]
+        if any(waits):
+            return min(max(waits), GLANCE)
+        serving = todo.serving or todo.spare
+        if serving is not None:
+            await self._hands.renew_token(serving, target, memory)
+        waits = [await self._start_in_time(action, target, memory) for action in starts]
+        for rename in [action for action in todo.actions if isinstance(action, Rename)]:
+            await self._hands.rename(rename, target, memory)
+        if todo.awaited is not None:
+            left = PROOF - memory.runs_for(todo.awaited, self._clock())
+            waits.append(left if left > 0 else GLANCE)
+        return min((wait for wait in waits if wait), default=None)
 
-    async def _deliver(self, sidecar_id: str, like: SidecarSpec | Container, target: Container) -> None:
-        """Put into its volumes what a sidecar needs when it starts; each time, as the last one may have failed here."""
-        mounts, user = like.mounts, like.user
-        token = self._token(target.id, sidecar_id) if self._token and deliver.wants_token(mounts) else None
-        for folder, file in deliver.files(mounts, user, token):
-            await self._engine.put_files(sidecar_id, folder, [file])
+    async def _start_in_time(self, action: Inject | Start | Restart, target: Container, memory: Memory) -> float:
+        """Start it, or say after how many seconds that may be; 0 if nothing has to be waited for."""
+        for_now = not isinstance(action, Inject) and action.for_now
+        pace = memory.spare_pace if for_now else memory.pace
+        wait = pace.wait(target.started_at, self._clock())
+        if wait:
+            return wait
+        pace.tried(self._clock())
+        await self._hands.start(action, target, memory)
+        self._tell(memory, (memory.trouble,) if memory.trouble else ())
+        # Whether it works shows soon.
+        watched = memory.trouble or (isinstance(action, Inject) and action.beside is not None)
+        return PROOF if watched else 0.0
 
-    async def _create(self, action: Inject) -> str:
-        target, spec = action.target, action.spec
-        logger.info("Create proxy container '{}' for '{}' from {}", action.name, target.name, spec.image)
-        try:
-            return await self._engine.create(action.name, target.id, spec, labels.sidecar_labels(target, spec))
-        except NotFoundError as error:
-            raise UnmetError(missing(spec.image)) from error
-        except ConflictError as error:
-            await self._settle_name(action)
-            raise PassingError(f"the name '{action.name}' was taken for a moment") from error
-
-    async def _settle_name(self, action: Inject) -> None:
-        """See who has the name that a sidecar needs; returns if it can be had at the next try."""
-        try:
-            holder = await self._engine.inspect(action.name)
-        except NotFoundError:
-            return
-        owner_id = labels.target_of(holder)
-        if owner_id is None:
-            text = f"the name '{action.name}' is taken by container {holder.id[:12]}, which is not ours: rename it"
-            raise UnmetError(text)
-        if owner_id == action.target.id:
-            return  # another injector was faster, or it is going: the next look sees it
-        owner = (await observe(self._engine, owner_id)).target
-        if owner is None or not owner.alive:
-            return  # an orphan, and soon reaped
-        # The owner was renamed, and the name it had went to our target.
-        await self._engine.rename(holder.id, sidecar_name(owner))
-        logger.info("Rename proxy container '{}' to '{}', as its target", action.name, sidecar_name(owner))
-
-    async def _remove(self, action: Remove) -> None:
-        logger.info("Remove proxy container '{}': {}", action.sidecar.name, action.why)
-        if action.drain and action.sidecar.status is Status.RUNNING:
-            try:
-                # Others' targets do not wait for the requests of this one, nor for who ignores SIGTERM.
-                with aside():
-                    await self._engine.stop(action.sidecar.id, DRAIN)
-            except (NotFoundError, ConflictError):
-                logger.debug("'{}' was gone already", action.sidecar.name)
-        await self._engine.remove(action.sidecar.id)
-
-    async def _look_at_exits(self, observed: Observed, memory: _Memory) -> None:
+    async def _look_at_exits(self, observed: Observed, todo: Plan, memory: Memory) -> None:
         """Say why a sidecar that should run does not, and forgive its past if it ran for long."""
+        wanted = {action.sidecar.id: action for action in todo.actions if isinstance(action, Start)}
         for sidecar in observed.sidecars:
             seen = (sidecar.id, sidecar.finished_at)
-            if sidecar.status is not Status.EXITED or memory.exit == seen:
+            # That others go is as it should be.
+            if sidecar.status is not Status.EXITED or sidecar.id not in wanted or memory.exit == seen:
                 continue
             memory.exit = seen
+            for_now = wanted[sidecar.id].for_now
             if sidecar.finished_at - sidecar.started_at > STEADY * 1e9:
-                memory.pace.steady()
+                (memory.spare_pace if for_now else memory.pace).steady()
             try:
-                words = await self._engine.last_words(sidecar.id)
+                words = one_line(await self._engine.last_words(sidecar.id))
             except EngineError:
                 words = ""
-            logger.warning(
-                "Proxy container '{}' exited with code {}{}",
-                sidecar.name,
-                sidecar.exit_code,
-                f"; its last words: {words}" if words else "",
-            )
+            killed = " (the kernel killed it for want of memory)" if sidecar.oom_killed else ""
+            told = f"exited with code {sidecar.exit_code}{killed}{f'; its last words: {words}' if words else ''}"
+            trouble = "" if for_now else _trouble(sidecar, todo.spare, told, words)
+            if trouble:
+                memory.trouble = str(Problem(memory.name, trouble))
+                self._tell(memory, (memory.trouble,))
+            else:
+                logger.warning("Proxy container '{}' {}", sidecar.name, told)
 
-    def _note(self, observed: Observed, todo: Plan) -> None:
-        """Keep what is known of this target, or forget it."""
-        key, target = observed.target_id, observed.target
-        if target is None:
-            self._memory.pop(key, None)
-            return
+    def _note(self, observed: Observed, todo: Plan, target: Container) -> None:
+        """Keep what is known of this target."""
+        key = observed.target_id
         # Not forgotten while it is down: in a crash loop it is down at every other look.
         if key not in self._memory and not (observed.sidecars or todo.actions or todo.problems):
             return
-        memory = self._memory.setdefault(key, _Memory(target.name))
+        memory = self._memory.setdefault(key, Memory(target.name))
         memory.name = target.name
+        memory.image, memory.image_id = todo.image, observed.image_id
+        works = todo.serving is not None and todo.serving.id in observed.proven
+        if works or not todo.image:
+            memory.trouble = ""
+        trouble = (memory.trouble,) if memory.trouble else ()
         if todo.problems or not todo.actions:
-            self._tell(memory, tuple(map(str, todo.problems)))
-        runs = not todo.actions and any(fits(sidecar, target) for sidecar in observed.sidecars)
-        if runs and self._clock() - memory.pace.last > STEADY:
+            self._tell(memory, (*map(str, todo.problems), *trouble))
+        if todo.serving is not None and self._clock() - memory.pace.last > STEADY:
             memory.pace.steady()
+        if todo.spare is not None and todo.spare.id in observed.proven:
+            memory.spare_pace.steady()
+        shown = todo.serving or todo.spare or todo.awaited
+        memory.sidecar, memory.sidecar_id = (shown.name, shown.id) if shown else ("", "")
+        memory.state = _state(todo, memory)
 
     def _foretell(self, target_id: str, actions: tuple[str, ...]) -> None:
         """Say what would be done, when it is new."""
@@ -272,7 +274,7 @@ class Reconciler:
         if not actions:
             del self._foretold[target_id]
 
-    def _tell(self, memory: _Memory, problems: tuple[str, ...]) -> None:
+    def _tell(self, memory: Memory, problems: tuple[str, ...]) -> None:
         """Log problems when they are new; a resync finds the same ones each time."""
         for problem in problems:
             if problem not in memory.told:
@@ -280,3 +282,21 @@ class Reconciler:
         if memory.told and not problems:
             logger.info("'{}' has no problem any more", memory.name)
         memory.told = problems
+
+
+def _trouble(sidecar: Container, spare: Container | None, told: str, words: str) -> str:
+    """What people have to know of an exit, beyond that it happened; empty for nothing."""
+    stays = f"; '{spare.name}' serves on" if spare is not None else ""
+    if PORT_TAKEN in words:
+        return f"port conflict: {words}{stays}"
+    return f"its new proxy container '{sidecar.name}' {told}{stays}" if spare is not None else ""
+
+
+def _state(todo: Plan, memory: Memory) -> State:
+    if todo.serving is not None:
+        return State.SERVING
+    if todo.spare is not None:
+        return State.REPLACING
+    if todo.image:
+        return State.FAILING if memory.trouble else State.STARTING
+    return State.REFUSED if todo.problems else State.NONE

@@ -54,6 +54,17 @@ async def test_what_is_there_is_not_pulled():
     assert shop.pulls == 0
 
 
+async def test_many_that_start_together_ask_the_engine_once_whether_it_is_there():
+    shop = Shop(here=("a",))
+    for _ in range(50):
+        await shop.images.provide("a")
+    assert shop.engine.calls["image_id"] == 1
+    shop.now += images.LOOK
+    shop.engine.images.clear()
+
+    assert await shop.images.provide("a")
+
+
 async def test_what_is_missing_is_pulled_and_both_is_said(said):
     shop = Shop()
 

@@ -307,7 +307,7 @@ async def test_service_labels_count_only_for_tasks_and_follow_changes():
     assert world.engine.calls["service_labels"] == 1
 
     world.engine.services["svc"] = {}
-    await world.look(key)
+    await world.settle()
     assert world.engine.sidecars(key) == []
 
 
@@ -342,7 +342,7 @@ async def test_a_sidecar_made_by_hand_is_kept_and_reaped_like_others():
     key = world.engine.run("db")
     await world.look(key, by_hand=wish_by_hand("sslterm", {"mode": "tcp"}))
     assert world.engine.served(key)
-    assert world.engine.sidecars(key)[0].env == {"SSLTERM_MODE": "tcp"}
+    assert world.engine.sidecars(key)[0].env["SSLTERM_MODE"] == "tcp"
 
     world.now += 5
     world.engine.bounce(key)

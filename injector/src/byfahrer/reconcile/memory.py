@@ -1,0 +1,159 @@
+"""
+What is remembered of targets between two looks: for pace, for people, and for what no single look can show.
+
+Nothing in it decides what a target is to have. Lost with the process, it is made good by the looks that follow.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from byfahrer.model import Container
+from byfahrer.reconcile.backoff import Pace
+
+
+class State(enum.StrEnum):
+    """How a target stands, in a word."""
+
+    SERVING = "serving"
+    REPLACING = "replacing"
+    """One serves, and another is to come in its place."""
+    STARTING = "starting"
+    FAILING = "failing"
+    """It is to have a sidecar and has none that works."""
+    REFUSED = "refused"
+    """Its labels ask for what cannot be, or may not."""
+    NONE = "none"
+    """It asks for nothing, or does not run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetState:
+    """What the injector knows of one target, for people."""
+
+    id: str
+    name: str
+    state: State
+    sidecar: str = ""
+    """The name of the one that serves, or is to."""
+    sidecar_id: str = ""
+    problems: tuple[str, ...] = ()
+    """Each a line, as it was told."""
+    action: str = ""
+    """The last thing done about it: `inject`, `start`, `restart`, `remove` or `rename`."""
+    acted_at: float = 0.0
+    """When; seconds since 1970."""
+    error: str = ""
+    """What went wrong at the last look; empty if nothing did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What the injector knows, at one moment."""
+
+    targets: tuple[TargetState, ...] = ()
+    actions: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """How often something was done since the start, by what (`inject`, …) and result (`ok` or `failed`)."""
+
+
+@dataclass(slots=True)
+class Joins:
+    """
+    Which start of the target a sidecar has joined, as far as it was seen.
+
+    Of two starts the engine's clock tells which came first, unless somebody set it back in between. A start of our own
+    needs no clock: it came after the look before it, and the target's start in that look was the target's present one.
+    """
+
+    target_started_at: int = 0
+    """At the last look."""
+    _known: dict[str, int] = field(default_factory=dict)
+    """When each sidecar was started, at the last look."""
+    _own: dict[str, int] = field(default_factory=dict)
+    """By sidecar: the target's start that our start of it is to have joined."""
+    _joined: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def started(self, sidecar_id: str, target_started_at: int) -> None:
+        """We have started a sidecar whose target was last seen with that start."""
+        self._own[sidecar_id] = target_started_at
+
+    def look(self, target: Container, sidecars: Iterable[Container]) -> Mapping[str, tuple[int, int]]:
+        """Take note of what is there; what is known to have joined what."""
+        now = target.started_at
+        alive = [each for each in sidecars if each.alive]
+        joined: dict[str, tuple[int, int]] = {}
+        for each in alive:
+            seen = self._joined.get(each.id)
+            if seen is not None and seen[0] == each.started_at:
+                joined[each.id] = seen
+            elif self._own.get(each.id) == now and self._known.get(each.id) != each.started_at:
+                joined[each.id] = (each.started_at, now)
+            elif self.target_started_at > now:
+                joined[each.id] = (each.started_at, 0)  # the clock was set back: which came first cannot be known
+            elif each.started_at >= now:
+                joined[each.id] = (each.started_at, now)
+        self._joined = joined
+        self._known = {each.id: each.started_at for each in alive}
+        self._own = {key: start for key, start in self._own.items() if key not in joined and start == now}
+        self.target_started_at = now
+        return joined
+
+
+@dataclass(slots=True)
+class Memory:
+    """Of one target."""
+
+    name: str
+    pace: Pace = field(default_factory=Pace)
+    """Of the sidecar that is wanted."""
+    spare_pace: Pace = field(default_factory=Pace)
+    """Of the one that serves until then."""
+    joins: Joins = field(default_factory=Joins)
+    running: dict[tuple[str, int], float] = field(default_factory=dict)
+    """Since when which start of which sidecar has been seen to run, by our clock."""
+    draining: dict[str, float] = field(default_factory=dict)
+    """Sidecars that were told to end, and until when they may take, by our clock."""
+    told: tuple[str, ...] = ()
+    """Problems that people know of."""
+    trouble: str = ""
+    """Why the sidecar that is wanted does not work, until one does."""
+    token: str = ""
+    """The sidecar that has its token from this process."""
+    exit: tuple[str, int] = ("", 0)
+    """The sidecar's last exit that people know of: whose, and when."""
+    image: str = ""
+    """What its sidecar is to be made from; empty if it is to have none."""
+    image_id: str | None = None
+    """What that name meant at the last look; None if there was none, or nobody asked."""
+    state: State = State.NONE
+    sidecar: str = ""
+    sidecar_id: str = ""
+    action: str = ""
+    acted_at: float = 0.0
+    error: str = ""
+
+    def saw(self, sidecars: Iterable[Container], now: float) -> None:
+        """Take note of which sidecars run, and which do no more."""
+        there = list(sidecars)
+        starts = [(each.id, each.started_at) for each in there if each.alive]
+        self.running = {start: self.running.get(start, now) for start in starts}
+        self.draining = {each.id: self.draining[each.id] for each in there if each.id in self.draining}
+
+    def runs_for(self, sidecar: Container, now: float) -> float:
+        """Seconds for which it has been seen to run."""
+        return now - self.running.get((sidecar.id, sidecar.started_at), now)
+
+    def snapshot(self, target_id: str) -> TargetState:
+        return TargetState(
+            id=target_id,
+            name=self.name,
+            state=self.state,
+            sidecar=self.sidecar,
+            sidecar_id=self.sidecar_id,
+            problems=self.told,
+            action=self.action,
+            acted_at=self.acted_at,
+            error=self.error,
+        )
