@@ -54,11 +54,19 @@ def test_its_process_has_no_capability_and_its_own_user(sidecar):
     assert status["NoNewPrivs"] == "1"
 
 
-def test_the_images_probe_is_kept_and_seldom(sidecar, engine):
-    image = engine.inspect_image("sslterm")["Config"]["Healthcheck"]
+def test_one_that_reports_to_byfahrer_is_not_probed(sidecar):
+    assert sidecar["Config"]["Healthcheck"]["Test"] == ["NONE"]
 
-    assert sidecar["Config"]["Healthcheck"]["Test"] == image["Test"]
-    assert sidecar["Config"]["Healthcheck"]["Interval"] == 120 * 10**9
+
+def test_without_an_authority_the_images_probe_is_kept_and_seldom(lab, injector, engine):
+    injector("--authority", "off").is_ready()
+    www = lab.run()
+    lab.becomes_served(www)
+    image = engine.inspect_image("sslterm")["Config"]["Healthcheck"]
+    sidecar = lab.sidecars(www)[0]["Config"]["Healthcheck"]
+
+    assert sidecar["Test"] == image["Test"]
+    assert sidecar["Interval"] == 120 * 10**9
 
 
 def test_it_says_whose_it_is_and_keeps_updaters_away(sidecar):

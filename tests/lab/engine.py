@@ -97,9 +97,9 @@ class Lab:
         self.volumes.append(self.api.create_volume(f"{self.mark}-{name}")["Name"])
         return self.volumes[-1]
 
-    def image(self, *labels, of="httpcheck"):
+    def image(self, *labels, of="httpcheck", command=None):
         """An image with these labels, `key=value` each."""
-        made = self.api.create_container(of, labels={"byfahrer-test": self.mark})["Id"]
+        made = self.api.create_container(of, command, labels={"byfahrer-test": self.mark})["Id"]
         self.images.append(self.api.commit(made, changes=[f"LABEL {each}" for each in labels])["Id"])
         return self.images[-1]
 

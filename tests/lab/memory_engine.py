@@ -67,6 +67,10 @@ class MemoryEngine:
         self.broken: dict[str, list[EngineError]] = {}
         """By method: what its next calls raise."""
         self.words = ""
+        """The last of every container that says nothing else."""
+        self.said: dict[str, str] = {}
+        self.listens: set[tuple[str, str]] = set()
+        """Targets, and frontends on which they listen themselves."""
         self.files: dict[tuple[str, str], File] = {}
         """By container and path."""
         self.pings_fail = False
@@ -232,7 +236,7 @@ class MemoryEngine:
 
     async def last_words(self, container_id):
         self._called("last_words")
-        return self.words
+        return self.said.get(container_id, self.words)
 
     async def put_files(self, container_id, folder, files):
         self._called("put_files")
@@ -268,8 +272,19 @@ class MemoryEngine:
             raise NotFoundError(f"No such container: {target_id}")
         if not self.all[target_id].alive:
             raise ConflictError("cannot join network of a non running container")
-        self.namespaces[key] = (target_id, self.all[target_id].started_at)
+        here = (target_id, self.all[target_id].started_at)
+        others = [c for c in self.all.values() if c.id != key and c.alive and self.namespaces.get(c.id) == here]
+        self.namespaces[key] = here
         self.up(key)
+        mine = self.all[key]
+        port = _frontend(mine)
+        held = [
+            c for c in others if _frontend(c) == port and not (_shares(c) and _shares(mine) and c.user == mine.user)
+        ]
+        if held or (target_id, port) in self.listens:
+            # As sslterm: it starts well, and exits.
+            self.said[key] = f"frontend-addr={port}: already in use in this network namespace"
+            self.down(key, code=1)
 
     def _called(self, method):
         self.calls[method] += 1
@@ -291,3 +306,11 @@ class MemoryEngine:
         for stream in self.streams:
             stream.waiting.append(Event(kind="container", action=action, id=key, labels=self.all[key].labels))
             stream.changed.set()
+
+
+def _frontend(sidecar):
+    return sidecar.env.get("SSLTERM_FRONTEND_ADDR", ":8081")
+
+
+def _shares(sidecar):
+    return sidecar.env.get("SSLTERM_HAND_OVER") == "on" and sidecar.labels.get("sslterm.hand-over") == "on"

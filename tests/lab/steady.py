@@ -61,8 +61,9 @@ async def serve(mode: str) -> None:
 
 
 class Load:
-    def __init__(self, mode: str, host: str, port: int, roots: str = "") -> None:
+    def __init__(self, mode: str, host: str, port: int, roots: str = "", rate: int = RATE) -> None:
         """`roots`: a file of those to believe, for the name localhost; without it any certificate will do."""
+        self._rate = rate
         self._where = (host, port)
         self._turn = self._request if mode == "http" else self._piece
         self._due: asyncio.Queue[int] = asyncio.Queue()
@@ -82,7 +83,7 @@ class Load:
         orders = asyncio.create_task(asyncio.to_thread(self._take_orders))
         begin = loop.time()
         while not orders.done():
-            while self.due < (loop.time() - begin) * RATE:
+            while self.due < (loop.time() - begin) * self._rate:
                 self.due += 1
                 self._due.put_nowait(self.due)
             if self._awaited and self.answered + len(self.failures) >= self._awaited:
@@ -184,8 +185,11 @@ def steady_backend(mode: str = "http") -> Iterator[int]:
 
 
 @contextmanager
-def steady_load(port: int, mode: str = "http", host: str = "127.0.0.1", roots: str = "") -> Iterator[Steady]:
-    with _process("load", mode, host, str(port), roots) as process:
+def steady_load(
+    port: int, mode: str = "http", host: str = "127.0.0.1", roots: str = "", rate: int = RATE
+) -> Iterator[Steady]:
+    """`rate`: requests a second; fewer where much else goes on, as every one that is late has to be made up for."""
+    with _process("load", mode, host, str(port), roots, str(rate)) as process:
         yield Steady(process)
 
 
@@ -193,4 +197,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         asyncio.run(serve(sys.argv[2]))
     else:
-        asyncio.run(Load(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]).run())
+        asyncio.run(Load(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5], int(sys.argv[6])).run())

@@ -39,6 +39,8 @@ from byfahrer.engine.client import DockerEngine
 from byfahrer.engine.errors import AddressError, EngineError
 from byfahrer.model import Container, one_line
 from byfahrer.reconcile.reconciler import PassingError, UnmetError
+from byfahrer.serving.client import get
+from byfahrer.serving.errors import SocketError
 
 
 @click.group(
@@ -101,6 +103,7 @@ def cli(context: click.Context, docker_host: str, log_level: str, log_format: st
     "--resync", default=settings.RESYNC, show_default=True, metavar="DURATION",
     envvar="BYFAHRER_RESYNC", help="How often to look at everything, in case an event was lost.",
 )  # fmt: skip
+@options.admin_addr
 @options.signing
 @options.place
 @click.option("--dry-run", is_flag=True, help="Print what would be done now, do nothing, and exit.")
@@ -114,6 +117,7 @@ def run(
     /,
     allow_image: tuple[str, ...],
     resync: str,
+    admin_addr: str,
     dry_run: bool,
     observe: bool,
     **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
@@ -136,9 +140,14 @@ def run(
           -v byfahrer:/var/lib/byfahrer -v byfahrer-run:/run/byfahrer byfahrer
     """
     policy = options.policy(more, allow_image=allow_image, own_id=options.own_id())
-    authority = options.authority(**more)
-    seconds = settings.resync(resync)
-    chosen = settings.Settings(policy=policy, authority=authority, resync=seconds, act=not observe)
+    made = options.authority(**more)
+    chosen = settings.Settings(
+        policy=policy,
+        authority=made,
+        admin=options.admin(admin_addr, more["state_dir"], made),
+        resync=settings.resync(resync),
+        act=not observe,
+    )
     if dry_run:
         _rehearse(docker_host, chosen)
         return
@@ -153,6 +162,7 @@ def run(
 @click.option("--json", "as_json", is_flag=True, help="A list of objects instead of a table.")
 @options.allow_image
 @options.sidecar
+@options.admin_addr
 @options.place
 @click.pass_obj
 def ps(
@@ -161,10 +171,13 @@ def ps(
     *,
     as_json: bool,
     allow_image: tuple[str, ...],
+    admin_addr: str,
     **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     List targets and their sidecars; those without one, with the reason.
+
+    What only a byfahrer that runs can know (what sidecars report, what went wrong) is asked on its socket.
 
     \b
     Examples:
@@ -173,10 +186,12 @@ def ps(
     """
     policy = options.policy(more, allow_image=allow_image)
     chosen = options.authority(**more)
+    socket = options.admin(admin_addr, more["state_dir"])
+    told = status.told(get(socket, "/status")) if socket else {}
 
     async def look(engine: DockerEngine) -> list[status.Row]:
         trusting = await manual.with_authority(engine, policy, chosen, options.own_id())
-        return await status.rows(engine, trusting, manual.certificates(chosen))
+        return await status.rows(engine, trusting, manual.certificates(chosen), told)
 
     found = ask(docker_host, look)
     if as_json:
@@ -315,7 +330,7 @@ def main() -> NoReturn:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "byfahrer"
         code = _complain(2, f"{error.format_message().rstrip('.')} (see {command} --help)")
-    except (settings.SettingError, AddressError, AuthorityError) as error:
+    except (settings.SettingError, AddressError, AuthorityError, SocketError) as error:
         code = _complain(2, str(error))
     except (EngineError, PassingError, UnmetError, manual.ManualError, trust.TrustError) as error:
         code = _complain(1, str(error))

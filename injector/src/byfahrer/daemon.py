@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 from loguru import logger
 
-from byfahrer import __version__, rundir
+from byfahrer import __version__, admin, rundir
 from byfahrer import settings as config
 from byfahrer.authority import server
 from byfahrer.authority.brought import Brought
 from byfahrer.authority.ca import OwnRoot, Terms
-from byfahrer.authority.errors import InUseError
 from byfahrer.authority.ledger import Ledger
 from byfahrer.authority.names import DEFAULT_TRUST_DOMAIN
 from byfahrer.authority.service import Authority, Issuers
@@ -26,10 +26,12 @@ from byfahrer.authority.tokens import Tokens
 from byfahrer.engine.errors import EngineError
 from byfahrer.engine.interface import Engine, EngineInfo
 from byfahrer.model import Mount
+from byfahrer.overview import Overview
 from byfahrer.reconcile.backoff import delay
 from byfahrer.reconcile.queue import GRACE, KeyedQueue
 from byfahrer.reconcile.reconciler import Reconciler
 from byfahrer.reconcile.watch import RECONNECT_CAP, Watch
+from byfahrer.serving.errors import InUseError
 from byfahrer.spec import SOCKET
 
 TAKE_OVER = 2.0
@@ -75,7 +77,14 @@ async def _serve(
     mount = await _shared(engine, settings)
     policy = replace(settings.policy, authority=mount)
     if authority and mount:
-        reconciler = Reconciler(engine, policy, token=authority.token, seen=authority.seen)
+        reconciler = Reconciler(
+            engine,
+            policy,
+            token=authority.token,
+            seen=authority.seen,
+            silent=authority.heartbeat.silent,
+            ready=authority.ready,
+        )
     else:
         reconciler = Reconciler(engine, policy, act=settings.act)
     queue = KeyedQueue(reconciler.reconcile, reconciler.failed, workers=settings.workers)
@@ -83,15 +92,22 @@ async def _serve(
 
     async def on_ready(info: EngineInfo, found: list[str]) -> None:
         await queue.handled(found)
+        overview.engine = info
         logger.info(
             "Connected to '{}' / v'{}' (API {}, swarm role {}) at {}: {} container(s) looked at, watching",
             info.name, info.version, info.api_version, info.role, engine.where, len(found),
         )  # fmt: skip
 
     watch = Watch(engine, queue, reconciler.tracks, on_ready=on_ready, resync_interval=settings.resync)
+    overview = Overview(where=engine.where, watch=watch, snapshot=reconciler.snapshot, depth=lambda: queue.depth)
+    if authority:
+        overview.word_of = authority.word_of
     async with anyio.create_task_group() as tasks:
         if authority and mount and settings.authority:
             tasks.start_soon(_certify, authority, settings.authority, policy.sidecar_user)
+            tasks.start_soon(_miss, authority, settings.authority.run_dir / SOCKET, queue)
+        if settings.admin:
+            tasks.start_soon(admin.run, overview, settings.admin)
         tasks.start_soon(queue.run)
         tasks.start_soon(watch.run)
 
@@ -108,6 +124,15 @@ async def _certify(authority: Authority, settings: config.Authority, user: str) 
                 told = True
         await anyio.sleep(TAKE_OVER)
         authority.ledger = Ledger(StateFolder(settings.state_dir))  # as the other one left it
+
+
+async def _miss(authority: Authority, socket: Path, queue: KeyedQueue) -> None:
+    """Have targets looked at whose sidecar reports no longer."""
+
+    async def answers() -> bool:
+        return await server.answers(socket)
+
+    await authority.heartbeat.watch(answers, queue.put)
 
 
 async def _shared(engine: Engine, settings: config.Settings) -> Mount | None:

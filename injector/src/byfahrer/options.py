@@ -89,6 +89,13 @@ state_dir = click.option(
 )  # fmt: skip
 
 
+admin_addr = click.option(
+    "--admin-addr", default="", metavar="ADDRESS", envvar="BYFAHRER_ADMIN_ADDR",
+    help="Socket for status and metrics (GET /status, /metrics, /ready): unix:/path/to.sock or none.  "
+         f"[default: {settings.ADMIN_SOCKET} in --state-dir]",
+)  # fmt: skip
+
+
 def place(command: Command) -> Command:
     """Where the authority is, and whether there is one."""
     return _all(
@@ -149,6 +156,12 @@ def signing(command: Command) -> Command:
 def state_folder(text: str) -> Path:
     """What `--state-dir` says, or its default."""
     return Path(text) if text else state.default_path(os.environ)
+
+
+def admin(admin_addr: str, state_dir: str, sidecars: settings.Authority | None = None) -> Path | None:
+    """Where the daemon tells of itself, apart from what `sidecars` get. SettingError."""
+    shared = sidecars.run_dir if sidecars else None
+    return settings.admin(admin_addr, state_dir=str(state_folder(state_dir)), shared=shared)
 
 
 def authority(

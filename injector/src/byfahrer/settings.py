@@ -26,6 +26,7 @@ SIDECAR_CPUS = "0"
 RESYNC = "30s"
 """How long a lost event can hide."""
 
+ADMIN_SOCKET = "admin.sock"
 RUN_DIR = spec.AUTHORITY_AT
 LEAF_LIFETIME = "24h"
 """A stolen certificate is of use for a day; renewed at half of that, so that half a day without byfahrer is no harm."""
@@ -62,6 +63,8 @@ class Settings:
     policy: Policy
     authority: Authority | None = None
     """None: every sidecar signs for itself."""
+    admin: Path | None = None
+    """Socket for status and metrics; None for none."""
     resync: float
     """Seconds between full looks at the engine."""
     act: bool = True
@@ -151,6 +154,18 @@ def run_dir(environ: Mapping[str, str], *, root: bool, state_dir: str) -> str:
         return RUN_DIR
     own = environ.get("XDG_RUNTIME_DIR") or ""
     return f"{own}/byfahrer" if own.startswith("/") else f"{state_dir}/run"
+
+
+def admin(text: str, *, state_dir: str, shared: Path | None = None) -> Path | None:
+    """Where `--admin-addr` says that status and metrics are told: not in `shared`, which sidecars get. SettingError."""
+    if text == "none":
+        return None
+    path = Path(text.removeprefix("unix:")) if text else Path(state_dir, ADMIN_SOCKET).absolute()
+    if text and (not text.startswith("unix:") or not path.is_absolute() or "\0" in text):
+        raise SettingError(f"--admin-addr={text!r}: expected unix:/path/to.sock or none")
+    if shared is not None and shared in Path(posixpath.normpath(path)).parents:
+        raise SettingError(f"--admin-addr={f'unix:{path}'!r}: expected a path outside of --run-dir, which sidecars get")
+    return path
 
 
 def _folder(option: str, text: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -12,11 +13,15 @@ import anyio
 
 from byfahrer import labels
 from byfahrer.converge import fits
+from byfahrer.engine.errors import EngineError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import NOTHING, Container, Inject, Observed, Status, one_line
 from byfahrer.plan import Policy, own_sidecars, plan
 from byfahrer.reconcile import resync
 from byfahrer.reconcile.observe import observe
+
+Told = Mapping[str, Mapping[str, Any]]
+NOTHING_TOLD: Told = {}
 
 HEADINGS = ("TARGET", "SIDECAR", "STATE", "FRONTEND -> BACKEND", "SINCE")
 
@@ -31,7 +36,10 @@ class Row:
     sidecar_id: str = ""
     image: str = ""
     state: str
-    """`running`, `refused`, `missing`, `orphan`, `stale` (its target has restarted), or the engine's word for it."""
+    """
+    `running`, `waiting` (for its target to listen), `unhealthy`, `refused`, `missing`, `orphan`, `stale` (its target
+    has restarted), or the engine's word for it.
+    """
     frontend: str = ""
     backend: str = ""
     since: int = 0
@@ -39,6 +47,8 @@ class Row:
     manual: bool = False
     certificate: str = ""
     """`valid`, `expired`, or `failing: ` and why it is not renewed, where the authority knows."""
+    bypass: tuple[str, ...] = ()
+    """Where clients can go round TLS, as the sidecar reports."""
     problems: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -53,25 +63,73 @@ class Row:
         addresses = one_line(f"{self.frontend} -> {self.backend}", 200) if self.frontend else "-"
         word = self.certificate.partition(":")[0]
         state = f"{self.state}, certificate {word}" if word in ("failing", "expired") else self.state
-        return (*first, state, addresses, _ago(now - self.since / 1e9) if self.since else "-")
+        if self.bypass:
+            state += f", bypass {self.bypass[0]}{', …' if self.bypass[1:] else ''}"
+        return (*first, one_line(state, 100), addresses, _ago(now - self.since / 1e9) if self.since else "-")
 
 
-async def rows(engine: Engine, policy: Policy, certificates: Mapping[str, str] = NOTHING) -> list[Row]:
-    """Everything there is to show now, by target. `certificates`: what is known of them, by the sidecar's ID."""
+async def rows(
+    engine: Engine, policy: Policy, certificates: Mapping[str, str] = NOTHING, told: Told = NOTHING_TOLD
+) -> list[Row]:
+    """
+    Everything there is to show now, by target.
+
+    `certificates`: what is known of them, by the sidecar's ID; `told`: what the daemon says of targets, by their ID.
+    """
     observed: list[Observed] = []
+    words: dict[str, str] = {}
 
     async def look(target_id: str) -> None:
-        observed.append(await observe(engine, target_id))
+        found = await observe(engine, target_id)
+        observed.append(found)
+        for sidecar in found.sidecars:
+            if sidecar.status is Status.EXITED:
+                with suppress(EngineError):
+                    words[sidecar.id] = await engine.last_words(sidecar.id)
 
     async with anyio.create_task_group() as tasks:
         for target_id in resync.targets(await engine.containers()):
             tasks.start_soon(look, target_id)
     found = [
-        replace(row, certificate=certificates.get(row.sidecar_id, ""))
+        _with(
+            replace(row, certificate=certificates.get(row.sidecar_id, "")),
+            told.get(row.target_id, {}),
+            words.get(row.sidecar_id, ""),
+        )
         for each in observed
         for row in rows_of(each, policy)
     ]
     return sorted(found, key=lambda row: (row.target, row.target_id, row.sidecar))
+
+
+def told(answer: object) -> Told:
+    """The targets in what the daemon's socket answered, by their ID; whatever else it is, nothing is told."""
+    targets = answer.get("targets") if isinstance(answer, dict) else None
+    there = [each for each in targets if isinstance(each, dict)] if isinstance(targets, list) else []
+    return {each["id"]: each for each in there if isinstance(each.get("id"), str)}
+
+
+def _with(row: Row, told: Mapping[str, Any], words: str) -> Row:
+    """`row` with what the daemon knows, and the last words of a sidecar that does not run."""
+    report = told.get("report") if told.get("sidecar_id") == row.sidecar_id else None
+    problems = [*row.problems]
+    if row.state == "running" and isinstance(report, dict):
+        row = replace(row, bypass=_texts(report.get("bypass")))
+        if report.get("phase") == "waiting":
+            row = replace(row, state="waiting")
+        elif report.get("ready") is False and report.get("phase") == "serving":
+            row = replace(row, state="unhealthy")
+            problems.append(one_line(str(report.get("fault") or "it is not ready")))
+    prefix = f"'{row.target}': "
+    # The one that serves has no part in what keeps its target from another one, but people have to know of it.
+    problems += [text.removeprefix(prefix) for text in _texts(told.get("problems"))]
+    if words and not any(words in each for each in problems):
+        problems.append(f"its last words: {one_line(words, 300)}")
+    return replace(row, problems=tuple(dict.fromkeys(problems)))
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(one_line(each, 500) for each in value if isinstance(each, str)) if isinstance(value, list) else ()
 
 
 def rows_of(observed: Observed, policy: Policy) -> Iterator[Row]:
@@ -118,7 +176,9 @@ def _state(sidecar: Container, target: Container | None) -> str:
     if target is None or not target.alive:
         return "orphan"
     if sidecar.status is Status.RUNNING:
-        return "running" if fits(sidecar, target, {}) else "stale"
+        if not fits(sidecar, target, {}):
+            return "stale"
+        return "unhealthy" if sidecar.health == "unhealthy" else "running"
     return f"exited ({sidecar.exit_code})" if sidecar.status is Status.EXITED else str(sidecar.status)
 
 

@@ -3,12 +3,14 @@
 
 It is an image's HEALTHCHECK, so it runs often and in the target's memory: sockets, `ssl` and the settings, nothing
 else. It asks for an ALPN id of its own, which the sidecar answers without disturbing the backend, and which tells a
-sidecar from whatever else may hold the port. Whom the certificate names is not its question.
+sidecar from whatever else may hold the port. Whom the certificate names is not its question; where the sidecar is
+`strict`, it also is whether clients can go round TLS.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import ssl
@@ -17,13 +19,27 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sslterm.protocol.proxy import LOCAL
-from sslterm.settings import AUTO, AUTO_PORTS, CHECK_ALPN, Endpoint, Networks, SettingError, Settings, among
+from sslterm.settings import (
+    AUTO,
+    AUTO_PORTS,
+    CHECK_ALPN,
+    Address,
+    Endpoint,
+    ListenWhen,
+    Networks,
+    SettingError,
+    Settings,
+    among,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TIMEOUT: Final = 3.0
 """Seconds for all attempts together; below any health check interval in use."""
+_OPENS: Final = 1.2
+"""Seconds within which a port opens after its backend's."""
+_REFUSED: Final = os.strerror(errno.ECONNREFUSED)
 
 _LOOPBACK: Final = {"": ("127.0.0.1", "::1"), "0.0.0.0": ("127.0.0.1",), "::": ("::1",)}
 
@@ -34,6 +50,20 @@ def main(flags: Mapping[str, str]) -> int:
         settings = Settings.resolve(flags, os.environ)
     except SettingError as error:
         return _fail(str(error), 2)
+    faults = _probe_all(settings)
+    if faults.endswith(_REFUSED) and settings.listen_when is ListenWhen.BACKEND:
+        if not backend_listens(settings):
+            sys.stderr.write(f"sslterm check: waiting for the backend: nothing listens on {settings.backend_addr}\n")
+            return 0
+        time.sleep(_OPENS)
+        faults = _probe_all(settings)
+    if not faults and settings.strict:
+        faults = bypass_of(settings)
+    return _fail(faults, 1) if faults else 0
+
+
+def _probe_all(settings: Settings) -> str:
+    """Why no sidecar answers; empty if one does."""
     deadline = time.monotonic() + _TIMEOUT
     failures = []
     left = targets(settings.frontend_addr)
@@ -42,9 +72,9 @@ def main(flags: Mapping[str, str]) -> int:
         share = (deadline - time.monotonic()) / (len(left) + 1)  # one that hangs must not starve the others
         reason = probe(host, port, share, settings.accept_proxy)
         if reason is None:
-            return 0
+            return ""
         failures.append(f"{host} port {port}: {reason}")
-    return _fail("; ".join(failures), 1)
+    return "; ".join(failures)
 
 
 def targets(frontend: Endpoint) -> list[tuple[str, int]]:
@@ -52,6 +82,45 @@ def targets(frontend: Endpoint) -> list[tuple[str, int]]:
     if frontend is AUTO:
         return [("127.0.0.1", port) for port in AUTO_PORTS] + [("::1", port) for port in AUTO_PORTS]
     return [(host, frontend.port) for host in _LOOPBACK.get(frontend.host, (frontend.host,))]
+
+
+def backend_listens(settings: Settings) -> bool:
+    """Whether the backend does, as far as can be seen from here."""
+    from sslterm import netns  # here, because mostly the sidecar answers, and nobody has a use for it
+
+    backends = _backends(settings)
+    if isinstance(settings.backend_addr, Address):
+        own = netns.read_addresses()
+        if not backends or not all(netns.is_here(host, own) for host, _ in backends):
+            return True
+    found = netns.listening({port for _, port in backends})
+    return any(netns.takes(found, host, port) for host, port in backends)
+
+
+def _backends(settings: Settings) -> list[tuple[str, int]]:
+    """Addresses of the backend."""
+    from sslterm import netns
+
+    wanted, front = settings.backend_addr, settings.frontend_addr
+    if isinstance(wanted, Address):
+        try:
+            answers = socket.getaddrinfo(wanted.host, wanted.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return []  # a name of somewhere else, which was found when the sidecar started
+        return [(str(address[0]), int(address[1])) for *_, address in answers]
+    # What the sidecar chose was the only one then; which of several it was cannot be known here.
+    own_port = front.port if isinstance(front, Address) else None
+    found = netns.candidates(netns.read_listeners(), own_port=own_port)
+    return [(host, each.port) for each in found for host in each.hosts] if len(found) == 1 else []
+
+
+def bypass_of(settings: Settings) -> str:
+    """How clients could go round TLS at this moment; empty, if they cannot."""
+    from sslterm import bypass, netns  # here, because only a strict sidecar has a use for it
+
+    backends = _backends(settings)
+    ports = bypass.audited(backends, netns.read_addresses())
+    return bypass.fault_of(bypass.around(netns.listening(ports))) if ports else ""
 
 
 def probe(host: str, port: int, timeout: float, proxies: Networks = ()) -> str | None:

@@ -1,8 +1,9 @@
 """
 What this network namespace shows of itself: who listens in it, and which addresses it has.
 
-Everything is read from /proc/net, which any user may read, and no capability is needed; whose process listens cannot be
-known (the sidecar has a PID namespace of its own), only its uid. Parsing is pure; only the functions at the end read.
+Everything is asked of the kernel, or read from /proc/net, as any user may, without a capability; whose process listens
+cannot be known (the sidecar has a PID namespace of its own), only its uid. Parsing is pure; only the functions at the
+end read.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import anyio
-
+from sslterm import sockdiag
 from sslterm.settings import SIDECAR_UID, Address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -83,9 +83,16 @@ def parse_listeners(table: str) -> list[Listener]:
 def _parse_address(digits: str) -> IPAddress:
     """The kernel prints an address as 32-bit words, each in the byte order of the machine (net/ipv4/tcp_ipv4.c)."""
     words = [int(digits[at : at + 8], 16) for at in range(0, len(digits), 8)]
-    packed = struct.pack(f"={len(words)}I", *words)
+    return _address(struct.pack(f"={len(words)}I", *words))
+
+
+def _address(packed: bytes) -> IPAddress:
     address = ipaddress.ip_address(packed)
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def _listener(host: bytes, port: int, uid: int) -> Listener:
+    return Listener(_address(host), port, uid)
 
 
 def candidates(listeners: Iterable[Listener], *, own_port: int | None = None) -> list[Candidate]:
@@ -142,7 +149,34 @@ def parse_if_inet6(table: str) -> frozenset[str]:
 
 def read_listeners() -> list[Listener]:
     """Who listens here now."""
-    return [each for name in ("tcp", "tcp6") for each in parse_listeners(_table(name))]
+    try:
+        return [_listener(*found) for found in sockdiag.listeners()]
+    except OSError:  # not told in this way, by this kernel or in this container
+        return [each for name in ("tcp", "tcp6") for each in parse_listeners(_table(name))]
+
+
+def listening(ports: Container[int]) -> list[Listener]:
+    """Who listens on one of `ports` now: cheap enough to be asked several times a second, whatever is connected."""
+    try:
+        return [_listener(*found) for found in sockdiag.listeners() if found[1] in ports]
+    except OSError:
+        return [each for each in read_listeners() if each.port in ports]
+
+
+def is_here(host: str, own: Container[str]) -> bool:
+    """Whether this is an address of this namespace, which has the addresses `own` besides loopback."""
+    host = host.partition("%")[0]
+    return ipaddress.ip_address(host).is_loopback or host in own
+
+
+def takes(listeners: Iterable[Listener], host: str, port: int) -> bool:
+    """Whether one of `listeners` takes connections to this address; as for `_loopback_hosts`, `::` is both families."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return any(
+        each.port == port
+        and (each.host == address or (each.host.is_unspecified and each.host.version in (6, address.version)))
+        for each in listeners
+    )
 
 
 def read_addresses() -> frozenset[str]:
@@ -163,6 +197,8 @@ async def find_backend(
     read: Callable[[], list[Listener]] = read_listeners,
 ) -> Candidate:
     """The one candidate, waited for as long as it takes. Raises `AmbiguousError` when there are several."""
+    import anyio  # here, because `sslterm check` reads this module too, and waits for nothing
+
     pause, waited = _FIRST_PAUSE, 0.0
     while True:
         if candidates(read(), own_port=own_port):

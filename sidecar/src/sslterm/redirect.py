@@ -17,6 +17,7 @@ import anyio
 
 from sslterm.protocol.fields import ProtocolError
 from sslterm.protocol.http1 import HeadReader, Request, read_request
+from sslterm.relay.listener import shut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +70,12 @@ class Redirect:
                         tasks.start_soon(self._answer, self._listener.accept()[0])
 
     def leave(self) -> None:
-        """Accept no more."""
+        """Accept no more, once who waits is accepted."""
+        self._accepting.cancel()
+
+    def shut(self) -> None:
+        """Listen no more, at once: the address can be bound again."""
+        shut(self._listener)
         self._accepting.cancel()
 
     async def _answer(self, client: socket.socket) -> None:

@@ -17,6 +17,7 @@ import anyio
 from anyio import CancelScope
 
 from sslterm import netns
+from sslterm.audit import Audit
 from sslterm.certs import tickets
 from sslterm.certs.bundle import Rejected, Source
 from sslterm.certs.files import AuthoritiesFile, FilePair
@@ -25,8 +26,9 @@ from sslterm.certs.health import Health
 from sslterm.certs.joined import Joined
 from sslterm.certs.selfsigned import SelfSigned
 from sslterm.certs.store import Identity, Store
-from sslterm.endpoints import Unable, find_backends, fit_connections, open_frontend, open_redirect, try_addresses
-from sslterm.settings import ClientAuth, Mode, Settings
+from sslterm.door import Door
+from sslterm.endpoints import Unable, find_backends, fit_connections, try_addresses
+from sslterm.settings import AUTO, ClientAuth, Mode, Settings
 from sslterm.single import Single
 from sslterm.waiting import first_of
 
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from sslterm.certs.link import Link
     from sslterm.certs.maker import Maker
     from sslterm.certs.reports import Reports
-    from sslterm.redirect import Redirect
     from sslterm.relay.policy import Backend
     from sslterm.settings import Address
     from sslterm.status import Status
@@ -46,11 +47,13 @@ if TYPE_CHECKING:
 
 Report = Callable[[str, str], None]
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class _Phase(enum.StrEnum):
     STARTING = enum.auto()
+    WAITING = enum.auto()
+    """For the backend."""
     SERVING = enum.auto()
     DRAINING = enum.auto()
 
@@ -72,37 +75,41 @@ class _Sidecar:
         self._phase = _Phase.STARTING
         self._reload = anyio.Event()
         self._health = Health()
+        self._audit = Audit(report)
         self._store = Store(settings.mode, settings.tls_profile, settings.client_auth)
         self._relay = self._choose_relay()
         self._serving = anyio.Event()
         self._answers: dict[str, str] = {}
         """To an ACME server's checks by HTTP, by token."""
-        self._redirect: Redirect | None = None
+        self._door = Door(settings, self._relay, report, self._turned, self._answers)
+        self._relaying = False
+        self._refusal: Unable | None = None
         self._link = self._make_link()
         self._reports = self._make_reports()
         self._source = self._choose_source()
         self._admin: Admin | None = None
 
     async def live(self) -> int:
-        refusal: Unable | None = None
         with anyio.open_signal_receiver(*_SIGNALS) as signals:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._obey, signals, tasks.cancel_scope)
                 try:
                     self._open_admin(tasks)
                     await self._start(tasks)
+                    self._relaying = True
+                    tasks.start_soon(self._keep_door)
                     tasks.start_soon(self._keep_certificate)
                     tasks.start_soon(self._rotate_tickets)
                     await self._relay.run()
                 except Unable as error:
-                    refusal = error
+                    self._refusal = error
                 tasks.cancel_scope.cancel()
         self._relay.close()
         if self._admin is not None:
             self._admin.close()
-        if refusal is not None:
-            self._report("ERROR", str(refusal))
-            return refusal.code
+        if self._refusal is not None:
+            self._report("ERROR", str(self._refusal))
+            return self._refusal.code
         return self._farewell()
 
     def _choose_relay(self) -> Single | Pool:
@@ -115,7 +122,7 @@ class _Sidecar:
     def _make_status(self) -> Status:
         from sslterm.status import Status
 
-        return Status(self._settings, self._store, self._health, self._relay, lambda: str(self._phase))
+        return Status(self._settings, self._store, self._health, self._relay, lambda: str(self._phase), self._audit)
 
     def _make_link(self) -> Link | None:
         """The way to byfahrer's authority; here, because a sidecar without one is to hold no code for it."""
@@ -197,19 +204,30 @@ class _Sidecar:
         # Only then: until the backend is there, clients are refused as they would be without a sidecar; and `auto`
         # must not take a port that the target was about to open.
         await self._relay.start(identity)
-        listener, frontend = open_frontend(settings)
-        await self._relay.serve(listener, backends)
-        if settings.redirect_addr is not None:
-            self._start_redirect(tasks, settings.redirect_addr, frontend.port)
-        self._phase = _Phase.SERVING
-        self._serving.set()
-        what = "https" if settings.mode is Mode.HTTP else "tls"
-        profile = settings.tls_profile
-        self._report("INFO", f"Serving {what} on '{frontend}' for {address} ({profile} profile)")
+        await self._door.start(tasks, address, backends)
+        tasks.start_soon(self._audit.watch, [each.sockaddr[:2] for each in backends], self._has_news)
+
+    def _turned(self) -> None:
+        """The door is open now, or shut."""
+        if self._phase is not _Phase.DRAINING:
+            self._phase = _Phase.SERVING if self._door.open else _Phase.WAITING
+            if self._door.open:
+                self._serving.set()
+            self._audit.soon()
+            self._has_news()
+
+    async def _keep_door(self) -> None:
+        try:
+            await self._door.keep()
+        except Unable as error:  # the port was taken while it was shut
+            self._refusal = error
+            self._relay.stop()
 
     async def _find_backends(self) -> tuple[Address, tuple[Backend, ...]]:
         """A backend may be waited for longer than a certificate lives, so that is kept meanwhile. Raises `Unable`."""
         refusal: Unable
+        if self._settings.backend_addr is AUTO:
+            self._phase = _Phase.WAITING
         async with anyio.create_task_group() as waiting:
             if not self._settings.acme:  # whose server's checks are answered on the frontend
                 waiting.start_soon(self._keep_certificate)
@@ -220,13 +238,6 @@ class _Sidecar:
             finally:
                 waiting.cancel_scope.cancel()
         raise refusal
-
-    def _start_redirect(self, tasks: TaskGroup, address: Address, port: int) -> None:
-        from sslterm.redirect import Redirect
-
-        self._redirect = Redirect(open_redirect(self._settings, address), port, self._answers)
-        tasks.start_soon(self._redirect.serve)
-        self._report("INFO", f"Redirecting http on '{address}' to https on port {port}")
 
     async def _first_certificate(self) -> Identity:
         settings = self._settings
@@ -274,20 +285,31 @@ class _Sidecar:
     async def _obey(self, signals: AsyncIterator[signal.Signals], life: CancelScope) -> None:
         async for number in signals:
             if number is signal.SIGHUP:
-                if self._phase is _Phase.SERVING:
+                if self._phase is not _Phase.STARTING:
                     self._reload.set()
-            elif self._phase is _Phase.STARTING:
+            elif number is signal.SIGUSR1:
+                self._tell_clients()
+            elif not self._relaying:
+                self._phase = _Phase.STARTING
                 life.cancel()
-            elif self._phase is _Phase.SERVING:
+            elif self._phase is not _Phase.DRAINING:
                 self._phase = _Phase.DRAINING
                 limit = self._settings.drain_timeout
                 self._report("INFO", f"{number.name}: finishing what is under way, for up to {limit:g} s")
+                self._door.leave()
                 self._relay.drain(limit)
-                if self._redirect is not None:
-                    self._redirect.leave()
             else:
                 self._report("WARNING", f"{number.name} again: stopping at once")
                 self._relay.stop()
+
+    def _tell_clients(self) -> None:
+        """The target is about to stop: what is said on HTTP connections in the meantime is the last on each."""
+        limit = self._settings.drain_timeout
+        if self._settings.mode is not Mode.HTTP:
+            self._report("DEBUG", "SIGUSR1: nothing to tell in tcp mode")
+        elif self._relaying and self._phase is not _Phase.DRAINING:
+            self._report("INFO", f"SIGUSR1: for {limit:g} s, responses close their connections")
+            self._relay.lame_duck(limit)
 
     async def _keep_certificate(self) -> None:
         while True:
@@ -296,8 +318,11 @@ class _Sidecar:
             if self._phase is _Phase.DRAINING:
                 return
             await self._renew_certificate()
-            if self._reports is not None:
-                self._reports.soon()
+            self._has_news()
+
+    def _has_news(self) -> None:
+        if self._reports is not None:
+            self._reports.soon()
 
     async def _renew_certificate(self) -> None:
         before = self._store.current
@@ -311,14 +336,14 @@ class _Sidecar:
         for line in self._store.refused:
             self._health.failed(line)
             self._report("ERROR", f"Not taken up: {line}")
-        if identity is not before and self._phase is _Phase.SERVING:
+        if identity is not before and self._relaying:
             await self._relay.renew(identity)
         self._tell("Certificate unchanged:" if identity is before else "Certificate reloaded:", identity)
 
     async def _rotate_tickets(self) -> None:
         while True:
             await anyio.sleep(tickets.ROTATION)
-            if self._phase is _Phase.SERVING:
+            if self._phase is not _Phase.DRAINING:
                 try:
                     await self._relay.renew(self._store.rotate())
                 except Rejected as error:

@@ -14,9 +14,11 @@ import anyio.to_thread
 
 from sslterm.access_log import AccessLog
 from sslterm.certs import challenge
+from sslterm.relay.listener import shut
 from sslterm.relay.loop import Relay
 from sslterm.relay.policy import Policy
 from sslterm.relay.tally import Tally
+from sslterm.waiting import Bell
 
 if TYPE_CHECKING:
     import socket
@@ -41,6 +43,9 @@ class Single:
         self._access_log: AccessLog | None = None
         self._challenge: ssl.SSLContext | None = None
         self.tally = Tally()
+        self.refused = Bell()
+        """Rung when the backend refuses a connection."""
+        self._listener: socket.socket | None = None
 
     @property
     def cut(self) -> int:
@@ -59,7 +64,8 @@ class Single:
 
     async def serve(self, listener: socket.socket, backends: tuple[Backend, ...]) -> None:
         """Accept at `listener`."""
-        if self._settings.access_log:
+        self._listener = listener
+        if self._settings.access_log and self._access_log is None:
             self._access_log = AccessLog(_STANDARD_OUTPUT, self._settings.log_format)
         policy = Policy(
             settings=self._settings,
@@ -70,8 +76,15 @@ class Single:
             access_log=self._access_log,
             report=self._report,
             tally=self.tally,
+            refused=self.refused.ring,
         )
         self._relay.add(listener, policy)
+
+    def shut(self) -> None:
+        """Listen no more, from now on; what is served is served on."""
+        if self._listener is not None:
+            shut(self._listener)  # the relay sees it, and closes it
+            self._listener = None
 
     async def run(self) -> None:
         """Relay until drained or stopped."""
@@ -85,11 +98,16 @@ class Single:
         """Accept who waits, finish what is under way, cut what is left after `timeout` seconds."""
         self._relay.drain(timeout)
 
+    def lame_duck(self, seconds: float) -> None:
+        """For so long, tell HTTP clients that each response is the last on its connection."""
+        self._relay.lame_duck(seconds)
+
     def stop(self) -> None:
         """Cut everything, now."""
         self._relay.stop()
 
     def close(self) -> None:
         """Write what is left of the log."""
+        self.refused.close()
         if self._access_log is not None:
             self._access_log.close()

@@ -36,8 +36,20 @@ class Counts(Protocol):
         """What it counted."""
 
 
+class Finds(Protocol):
+    """Whoever looks for ways round TLS."""
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """Where they are."""
+
+    @property
+    def fault(self) -> str:
+        """The same, in words; empty for none."""
+
+
 class Status:
-    """`phase` is "starting", "serving" or "draining"; `served` counts what is served."""
+    """`phase` is "starting", "waiting" (for the backend), "serving" or "draining"; `served` counts what is served."""
 
     def __init__(
         self,
@@ -46,6 +58,7 @@ class Status:
         health: Health,
         served: Counts,
         phase: Callable[[], str],
+        audit: Finds,
     ) -> None:
         self._settings = settings
         self._source = settings.certificate_source
@@ -53,6 +66,7 @@ class Status:
         self._health = health
         self._served = served
         self._phase = phase
+        self._audit = audit
 
     def pages(self) -> Mapping[str, Callable[[], Page]]:
         """By the path where each is served."""
@@ -62,7 +76,12 @@ class Status:
         """What the authority is told."""
         tally = self._served.tally
         certificate = self._certificate()
+        fault = self._fault()
         return {
+            "phase": self._phase(),
+            "ready": not fault,
+            "fault": fault[:_LONGEST_REASON],
+            "bypass": list(self._audit.found),
             "source": self._source,
             **{name: certificate[name] for name in ("serial", "sha256", "not_after")},
             "names": _beginning(certificate["names"]),
@@ -87,21 +106,28 @@ class Status:
 
     def _fault(self) -> str:
         """Why clients do not get what they came for, if so."""
-        if self._phase() != "serving":
-            return self._phase()
+        phase = self._phase()
+        if phase != "serving":
+            nobody = f": nothing listens on backend-addr={self._settings.backend_addr}"
+            return f"{phase}{nobody if phase == 'waiting' else ''}"
         current = self._store.current
         fault = self._store.fault(current) if current is not None else "there is no certificate"
-        return f"certificate: {fault}" if fault else ""
+        if fault:
+            return f"certificate: {fault}"
+        return self._audit.fault if self._settings.strict else ""
 
     def _status(self) -> Page:
-        settings, tally = self._settings, self._served.tally
+        settings, tally, fault = self._settings, self._served.tally, self._fault()
         told = {
             "phase": self._phase(),
-            "ready": not self._fault(),
+            "ready": not fault,
+            "fault": fault,
             "mode": str(settings.mode),
             "frontend": str(settings.frontend_addr),
             "backend": str(settings.backend_addr),
             "workers": settings.workers,
+            "strict": settings.strict,
+            "bypass": list(self._audit.found),
             "certificate": {
                 "source": self._source,
                 **self._certificate(),
@@ -138,6 +164,8 @@ class Status:
         failing = int(bool(health.failing))
         tell("certificate_renewal_failing", "gauge", "1 while the certificate cannot be renewed.", ("", failing))
         tell("certificate_renewal_failures_total", "counter", "Renewals that failed.", ("", health.failures))
+        bypass = int(bool(self._audit.found))
+        tell("bypass", "gauge", "1 while the backend listens on more than loopback.", ("", bypass))
         tell("connections_open", "gauge", "Client connections at this moment.", ("", tally.total(OPEN)))
         tell("connections_accepted_total", "counter", "Client connections accepted.", ("", tally.total(ACCEPTED)))
         about = "Finished requests; in tcp mode, finished connections."

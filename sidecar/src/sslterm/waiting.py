@@ -1,5 +1,5 @@
 """
-Waits of the control plane for which anyio has no one call: for the first of several, and on a bare socket.
+Waits of the control plane for which anyio has no one call: for the first of several, for another thread, on a socket.
 
 Sockets are waited for as they are. A stream of anyio's is a transport, a protocol and buffers of the event loop for a
 conversation of two messages; and its `connect_unix` spins while a listener's queue is full.
@@ -7,6 +7,8 @@ conversation of two messages; and its `connect_unix` spins while a listener's qu
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,6 +16,29 @@ import anyio
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
+
+
+class Bell:
+    """Rung on any thread, heard by one task: once, however often it was rung meanwhile."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def ring(self) -> None:
+        """Have it heard."""
+        with suppress(OSError):  # it is closed
+            os.eventfd_write(self._fd, 1)
+
+    async def heard(self) -> None:
+        """Wait until it is rung, or was."""
+        await anyio.wait_readable(self._fd)
+        os.eventfd_read(self._fd)
+
+    def close(self) -> None:
+        """Nobody listens any more."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
 
 
 async def first_of(*waits: Callable[[], Awaitable[object]]) -> None:

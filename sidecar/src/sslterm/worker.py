@@ -38,7 +38,7 @@ _CHUNK: Final = 65536
 
 def main(argv: Sequence[str]) -> int:
     """Relay as the first process says, until it says stop or is gone; the exit code."""
-    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(each, signal.SIG_IGN)
     control, memory, row = map(int, argv[:3])
     settings = Settings.resolve(as_flags(argv[3:]) or {}, {})
@@ -134,6 +134,7 @@ class _Worker:
             access_log=self._access_log,
             report=self._report,
             tally=self._tally,
+            refused=lambda: self._tell({"refused": True}),
             full=lambda: self._tell({"full": True}),
         )
         self._relay.add(socket.socket(fileno=self._descriptors.pop()), policy)
@@ -145,6 +146,9 @@ class _Worker:
 
     def _do_make_room(self) -> None:
         self._relay.make_room()
+
+    def _do_lame_duck(self, seconds: float) -> None:
+        self._relay.lame_duck(seconds)
 
     def _do_drain(self, timeout: float) -> None:
         self._relay.drain(timeout)

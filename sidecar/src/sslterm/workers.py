@@ -25,7 +25,9 @@ import anyio.to_thread
 
 from sslterm.certs import tickets
 from sslterm.endpoints import Unable
+from sslterm.relay.listener import shut
 from sslterm.relay.tally import OPEN, Tally
+from sslterm.waiting import Bell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -68,6 +70,9 @@ class Pool:
         """The order to answer an ACME server's checks, while there are some."""
         self._listener: socket.socket | None = None
         self._workers: list[_Worker] = []
+        self.refused = Bell()
+        """Rung when the backend refuses a connection."""
+        self._lame_until = 0.0
         self._said: dict[str, float] = {}
         self._leaving = anyio.Event()
         self._tasks: TaskGroup | None = None
@@ -95,7 +100,15 @@ class Pool:
         self._listener = listener
         self._serve = {"do": "serve", "backends": backends}
         for worker in self._workers:
-            await worker.send(self._serve, listener.fileno())
+            if not self._leaving.is_set():
+                await worker.send(self._serve, listener.fileno())
+
+    def shut(self) -> None:
+        """Listen no more, from now on; what is served is served on."""
+        if self._listener is not None:
+            shut(self._listener)  # the workers see it, and close theirs
+            self._listener.close()
+            self._listener = None
 
     async def run(self) -> None:
         """Keep them until all are drained or stopped."""
@@ -136,6 +149,11 @@ class Pool:
         """Have them accept who waits, finish what is under way, and cut what is left after `timeout` seconds."""
         self._leave({"do": "drain", "timeout": timeout}, timeout)
 
+    def lame_duck(self, seconds: float) -> None:
+        """For so long, have them tell HTTP clients that each response is the last on its connection."""
+        self._lame_until = monotonic() + seconds
+        self._tell_all({"do": "lame_duck", "seconds": seconds})
+
     def stop(self) -> None:
         """Have them cut everything, now."""
         self._leave({"do": "stop"}, 0)
@@ -148,6 +166,7 @@ class Pool:
         if self._listener is not None:
             self._listener.close()
         os.close(self._memory)
+        self.refused.close()
 
     def _next(self, identity: Identity) -> None:
         credentials = identity.credentials
@@ -210,7 +229,7 @@ class Pool:
             with anyio.move_on_after(pause):
                 await self._leaving.wait()
             pause = min(pause * 2, _LONGEST_PAUSE)
-            if self._leaving.is_set() or self._listener is None:
+            if self._leaving.is_set():
                 return
             try:
                 worker = self._workers[row] = self._start(row)
@@ -220,7 +239,10 @@ class Pool:
             await worker.send(self._take)
             if self._challenge:
                 await worker.send(self._challenge)
-            await worker.send(self._serve, self._listener.fileno())
+            if self._lame_until > monotonic():
+                await worker.send({"do": "lame_duck", "seconds": self._lame_until - monotonic()})
+            if self._listener is not None:
+                await worker.send(self._serve, self._listener.fileno())
 
     async def _hear(self, worker: _Worker, news: dict[str, Any]) -> None:
         if "say" in news:
@@ -233,6 +255,8 @@ class Pool:
             other = max(others, key=lambda each: self.tally.row(each.row)[OPEN])
             if self._tasks is not None:  # not awaited: one that hears nothing must not keep this one from being heard
                 self._tasks.start_soon(other.send, {"do": "make_room"})
+        elif "refused" in news:
+            self.refused.ring()
         elif "cut" in news:
             self.cut += news["cut"]
 

@@ -11,11 +11,13 @@ import pytest
 from loguru import logger
 
 from byfahrer import daemon, settings
+from byfahrer.authority import heartbeat, service
 from byfahrer.authority.errors import StateError
 from byfahrer.authority.state import StateFolder
 from byfahrer.authority.tokens import Bearer, Tokens
 from byfahrer.engine.errors import UnreachableError
 from byfahrer.model import Mount
+from byfahrer.serving.client import get
 from lab.memory_engine import MemoryEngine
 from lab.waiting import until
 
@@ -44,11 +46,11 @@ def folder():
         yield Path(made)
 
 
-def wanted(folder=None, **policy):
+def wanted(folder=None, *, admin=None, **policy):
     authority = None
     if folder:
         authority = settings.authority(run_dir=str(folder / "run"), state_dir=str(folder / "state"))
-    return settings.Settings(policy=settings.policy(**policy), resync=30, authority=authority)
+    return settings.Settings(policy=settings.policy(**policy), resync=30, authority=authority, admin=admin)
 
 
 @asynccontextmanager
@@ -173,3 +175,48 @@ async def test_a_run_folder_that_ends_with_the_container_is_told(folder, lines):
     assert [line for line in lines if "give it a volume" in line] == [
         f"Every sidecar is replaced when byfahrer is made anew: give it a volume (-v byfahrer-run:{folder}/run)"
     ]
+
+
+async def test_what_it_knows_is_told_on_a_socket_of_its_own(folder, lines):
+    engine = local()
+    key = engine.run("www", ASKS)
+    engine.run("bad", ASKS, network_mode="host")
+    path = folder / "state" / "admin.sock"
+    async with running(engine, wanted(folder, admin=path), lines):
+        await until(lambda: any(line.startswith("Connected to") for line in lines))
+        told = await anyio.to_thread.run_sync(get, path, "/status")
+    states = {each["name"]: each["state"] for each in told["targets"]}
+
+    assert states == {"www": "serving", "bad": "refused"}
+    assert told["engine"]["name"] == "memory"
+    assert told["ready"] is True
+    assert told["queue"] == 0
+    assert {"action": "inject", "result": "ok", "count": 1} in told["actions"]
+    assert engine.served(key)
+    assert not path.exists()
+
+
+async def test_a_sidecar_that_reports_no_longer_is_restarted(folder, lines, monkeypatch):
+    monkeypatch.setattr(heartbeat, "EVERY", 0.02)
+    monkeypatch.setattr(heartbeat, "STALLED", 60.0)
+    monkeypatch.setattr(service, "AGAIN", 0.02)
+    engine = local()
+    key = engine.run("www", ASKS)
+    async with running(engine, wanted(folder), lines):
+        (sidecar,) = engine.sidecars(key)
+        token = engine.files[sidecar.id, "/run/sslterm/token"].content.decode()
+        word = b'{"source": "authority", "ready": true}'
+        async with await anyio.connect_unix(str(folder / "run" / "authority.sock")) as stream:
+            await stream.send(
+                f"POST /v1/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+                f"Content-Length: {len(word)}\r\n\r\n".encode()
+                + word
+            )
+            assert (await stream.receive()).startswith(b"HTTP/1.1 200")
+        await until(lambda: engine.calls["restart"] == 1)
+        await until(lambda: engine.served(key))
+        (after,) = engine.sidecars(key)
+
+    assert after.id == sidecar.id
+    assert after.started_at > sidecar.started_at
+    assert engine.calls["restart"] == 1

@@ -174,3 +174,28 @@ def test_nonsense_about_the_authority_is_refused_in_one_line(given, says):
 )
 def test_sockets_go_where_the_system_keeps_them(environ, root, expected):
     assert settings.run_dir(environ, root=root, state_dir="/home/x") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", Path("/var/x/admin.sock")), ("none", None), ("unix:/run/x/status.sock", Path("/run/x/status.sock"))],
+)
+def test_status_is_told_in_the_state_folder_unless_said_otherwise(text, expected):
+    assert settings.admin(text, state_dir="/var/x", shared=Path("/run/y")) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (":9090", "--admin-addr=':9090': expected unix:/path/to.sock or none"),
+        ("unix:relative", "--admin-addr='unix:relative': expected unix:"),
+        ("unix:/a\0b", "--admin-addr='unix:/a\\x00b': expected unix:"),
+        ("unix:/run/y/s", "--admin-addr='unix:/run/y/s': expected a path outside of --run-dir, which sidecars get"),
+        ("unix:/run/x/../y/s", "--admin-addr='unix:/run/x/../y/s': expected a path outside"),
+    ],
+)
+def test_nobody_can_be_told_elsewhere_nor_where_sidecars_look(text, says):
+    with pytest.raises(settings.SettingError) as caught:
+        settings.admin(text, state_dir="/var/x", shared=Path("/run/y"))
+
+    assert str(caught.value).startswith(says)

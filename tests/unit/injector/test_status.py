@@ -1,5 +1,7 @@
 """What ps shows, and how."""
 
+from dataclasses import replace
+
 import anyio
 import pytest
 
@@ -149,3 +151,76 @@ def test_what_is_known_of_certificates_is_told_of_the_right_sidecars():
         return await status.rows(engine, settings.policy(), {sidecar.id: "valid", "other": "expired"})
 
     assert [row.certificate for row in anyio.run(rows)] == ["valid"]
+
+
+async def told_rows(world, **target):
+    """The one row there is, where the daemon says this of its target."""
+    key, sidecar = world.key, world.engine.sidecars(world.key)[0]
+    said = {"targets": [{"id": key, "sidecar_id": sidecar.id, **target}, {"id": 7}, "x"]}
+    (row,) = await status.rows(world.engine, world.policy, {}, status.told(said))
+    return row
+
+
+async def served():
+    world = World()
+    world.key = world.engine.run("www", ASKS)
+    await world.reconciler.reconcile(world.key)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("report", "cell"),
+    [
+        (None, "running"),
+        ({"phase": "serving", "ready": True, "bypass": []}, "running"),
+        ({"phase": "waiting", "ready": False, "fault": "waiting: nothing listens"}, "waiting"),
+        ({"phase": "serving", "ready": False, "fault": "certificate: expired"}, "unhealthy: certificate: expired"),
+        ({"phase": "serving", "ready": True, "bypass": ["0.0.0.0:80"]}, "running, bypass 0.0.0.0:80"),
+        ({"phase": "serving", "bypass": ["0.0.0.0:80", "[::]:80"]}, "running, bypass 0.0.0.0:80, …"),
+        ({"phase": 1, "ready": "no", "bypass": 5}, "running"),
+        ("odd", "running"),
+    ],
+)
+async def test_what_a_sidecar_reports_to_the_daemon_shows(report, cell):
+    row = await told_rows(await served(), report=report)
+
+    assert row.cells(0)[2] == cell
+
+
+async def test_a_report_of_another_sidecar_is_not_believed():
+    row = await told_rows(await served(), sidecar_id="other", report={"phase": "waiting"})
+
+    assert row.state == "running"
+
+
+async def test_what_only_the_daemon_knows_shows_once_and_without_the_name_again():
+    problem = "port conflict: frontend-addr=:8081: already in use"
+    row = await told_rows(await served(), problems=[f"'www': {problem}", f"'www': {problem}", 5])
+
+    assert row.cells(0)[2] == f"running: {problem}"
+    assert row.as_json()["problems"] == (problem,)
+
+
+@pytest.mark.parametrize("said", [None, [], "x", {}, {"targets": 1}, {"targets": [{}]}])
+def test_a_daemon_that_says_nothing_of_use_is_no_trouble(said):
+    assert status.told(said) == {}
+
+
+async def test_the_last_words_of_a_sidecar_that_ended_show():
+    world = await served()
+    (sidecar,) = world.engine.sidecars(world.key)
+    world.engine.down(sidecar.id, code=1)
+    world.engine.words = "frontend-addr=:8081: already in use"
+    (row,) = await world.rows()
+    assert row.cells(0)[2] == "exited (1): its last words: frontend-addr=:8081: already in use"
+
+    told = await told_rows(world, problems=["'www': port conflict: frontend-addr=:8081: already in use"])
+    assert told.cells(0)[2] == "exited (1): port conflict: frontend-addr=:8081: already in use"
+
+
+async def test_one_that_the_engine_finds_unhealthy_shows():
+    world = await served()
+    (sidecar,) = world.engine.sidecars(world.key)
+    world.engine.all[sidecar.id] = replace(sidecar, health="unhealthy")
+
+    assert await world.state() == "unhealthy"

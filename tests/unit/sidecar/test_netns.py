@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import socket
 import struct
 
 import anyio
@@ -174,3 +176,21 @@ def test_the_wait_names_what_it_cannot_use():
 def test_the_tables_of_this_machine_can_be_read():
     assert all(0 < each.port < 65536 for each in netns.read_listeners())
     assert "127.0.0.1" not in netns.read_addresses()
+
+
+def refuse():
+    raise PermissionError
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by sock_diag", "by /proc"])
+def test_a_listener_on_one_of_the_ports_is_found_in_either_way(monkeypatch, told):
+    if not told:
+        monkeypatch.setattr(netns.sockdiag, "listeners", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        port = server.getsockname()[1]
+        expected = [Listener(ip("127.0.0.1"), port, os.geteuid())]
+
+        assert netns.listening({port}) == expected
+        assert [each for each in netns.read_listeners() if each.port == port] == expected
+        assert other.getsockname()[1] in [each.port for each in netns.read_listeners()]
+    assert netns.listening({port}) == []

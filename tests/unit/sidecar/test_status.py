@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from lab.certificates import make
+from sslterm.audit import Audit
 from sslterm.certs.bundle import Bundle, Credentials
 from sslterm.certs.health import Health
 from sslterm.certs.store import Store
@@ -23,7 +24,11 @@ class Parts:
         self.tally, self.health, self.phase = Tally(), Health(), "serving"
         self.now = datetime.now(UTC)
         self.store = Store(Mode.HTTP, TlsProfile.INTERMEDIATE, clock=lambda: self.now)
-        self.status = Status(Settings(), self.store, self.health, self, lambda: self.phase)
+        self.audit = Audit(print)
+        self.status = self.make(Settings())
+
+    def make(self, settings):
+        return Status(settings, self.store, self.health, self, lambda: self.phase, self.audit)
 
     def page(self, path):
         return self.status.pages()[path]()

@@ -7,10 +7,6 @@ class AuthorityError(Exception):
     """The authority cannot do what was asked."""
 
 
-class InUseError(AuthorityError):
-    """Another process serves the socket: it may end."""
-
-
 class StateError(AuthorityError):
     """What is kept in the state folder cannot be used: it is left as it is, for people to look at."""
 

@@ -15,6 +15,7 @@ from byfahrer.model import one_line
 
 SOURCES: Final = ("authority", "files", "acme", "self-signed")
 MOST_NAMES: Final = 200
+MOST_ADDRESSES: Final = 8
 MOST_REASONS: Final = 50
 LONGEST: Final = 300
 """Characters of a text that people may see."""
@@ -38,6 +39,13 @@ class Report:
     denied: Mapping[str, int] = field(default_factory=dict)
     connections: int = 0
     requests: int = 0
+    phase: str = ""
+    """`starting`, `serving`, …; empty, as the next three, where an older sidecar does not say."""
+    ready: bool | None = None
+    fault: str = ""
+    """Why it is not ready."""
+    bypass: tuple[str, ...] = ()
+    """Where clients could go round TLS."""
 
     @classmethod
     def read(cls, body: bytes) -> Report:
@@ -56,11 +64,15 @@ class Report:
             serial=_hex(told, "serial").lstrip("0"),
             sha256=_hex(told, "sha256"),
             not_after=_time(told, "not_after"),
-            names=_names(told),
+            names=_texts(told, "names", MOST_NAMES),
             failing=_text(told, "failing"),
             denied=_counts(told),
             connections=_count(told.get("connections", 0), "connections"),
             requests=_count(told.get("requests", 0), "requests"),
+            phase=_text(told, "phase"),
+            ready=_switch(told, "ready"),
+            fault=_text(told, "fault"),
+            bypass=_texts(told, "bypass", MOST_ADDRESSES),
         )
 
     def told_by(self, holder: Holder) -> Holder:
@@ -113,11 +125,18 @@ def _time(told: Mapping[str, Any], name: str) -> str:
         raise ReportError(f"{name}: expected a time such as 2026-01-31T12:00:00Z") from None
 
 
-def _names(told: Mapping[str, Any]) -> tuple[str, ...]:
-    value = told.get("names", [])
+def _texts(told: Mapping[str, Any], name: str, most: int) -> tuple[str, ...]:
+    value = told.get(name, [])
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ReportError("names: expected a list of strings")
-    return tuple(one_line(each, LONGEST) for each in value[:MOST_NAMES])
+        raise ReportError(f"{name}: expected a list of strings")
+    return tuple(one_line(each, LONGEST) for each in value[:most])
+
+
+def _switch(told: Mapping[str, Any], name: str) -> bool | None:
+    value = told.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ReportError(f"{name}: expected true or false")
+    return value
 
 
 def _counts(told: Mapping[str, Any]) -> dict[str, int]:

@@ -1,15 +1,10 @@
-"""
-The authority's unix socket: connections and their limits, the paths, and what people hear of those who are refused.
-
-Whoever can open the socket can send anything. A connection carries one request, which must be whole within seconds;
-where there are too many, the oldest that is not, or has its answer, makes room. What happens to one of them ends
-nothing but itself.
-"""
+"""The authority's unix socket: the paths, and what people hear of those who are refused."""
 
 from __future__ import annotations
 
-import math
+import os
 import socket
+import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,26 +12,18 @@ from typing import Final
 import anyio
 from loguru import logger
 
-from byfahrer.authority.http import MOST_HEAD, Answer, BadRequest, Exchange, Request
-from byfahrer.authority.limits import Seldom
-from byfahrer.authority.listen import listening
 from byfahrer.authority.report import Report, ReportError
 from byfahrer.authority.service import Authority, Refused
+from byfahrer.serving.connections import TELL_EVERY, Connections, refusal
+from byfahrer.serving.http import Answer, BadRequest, Request
+from byfahrer.serving.limits import Seldom
+from byfahrer.serving.listen import listening
 
 SOCKET: Final = "authority.sock"
 RUN_DIR: Final = Path("/run/byfahrer")
 
-MOST_CONNECTIONS: Final = 64
-"""At a time; others wait in the kernel's queue. A thousand sidecars need two or three, or all as they start."""
-PATIENCE: Final = 0.25
-"""Seconds that a request may take to come, or its sender to leave, where others wait. Sidecars send theirs at once."""
-WHOLE: Final = 10.0
-"""Seconds for a request, its answer, and the engine's two in between."""
-MOST_LINGERING: Final = 1024**2
-"""Bytes that are thrown away after the answer to a request that was too large."""
-PAUSE: Final = 1.0
-"""Seconds until connections are accepted again, where the process has no descriptor left."""
-TELL_EVERY: Final = 60.0
+ANSWERS_WITHIN: Final = 2.0
+"""Seconds for an answer to ourselves."""
 
 _PATHS: Final = {"/v1/certificate": "POST", "/v1/authorities": "GET", "/v1/status": "POST"}
 
@@ -46,93 +33,18 @@ class Server:
 
     def __init__(self, authority: Authority, listener: socket.socket) -> None:
         self._authority = authority
-        self._listener = listener
-        self._open = 0
-        self._idle: dict[anyio.CancelScope, float] = {}
-        """Those whose request is not whole yet, or that have their answer, and since when; the oldest first."""
-        self._closed = anyio.Event()
+        self._connections = Connections(listener, "The authority's socket", self.answer, self._refused)
         self._told = Seldom(TELL_EVERY)
 
     async def serve(self) -> None:
         """Until cancelled."""
-        async with anyio.create_task_group() as tasks:
-            while True:
-                await self._room()
-                await anyio.wait_readable(self._listener)
-                try:
-                    connection, _ = self._listener.accept()
-                except (BlockingIOError, ConnectionAbortedError):
-                    continue
-                except OSError as error:
-                    if self._told.again("accept") is not None:
-                        logger.warning("The authority's socket: {}; sidecars wait", error.strerror)
-                    await anyio.sleep(PAUSE)
-                    continue
-                self._open += 1
-                tasks.start_soon(self._hold, connection)
-
-    async def _room(self) -> None:
-        """Have room for one connection more. Whoever has asked is not sent away for somebody who only might."""
-        while self._open >= MOST_CONNECTIONS:
-            scope, since = next(iter(self._idle.items()), (None, math.inf))
-            wait = since + PATIENCE - anyio.current_time()
-            if scope is not None and wait <= 0:
-                self._idle.pop(scope)
-                scope.cancel()
-            self._closed = anyio.Event()
-            with anyio.move_on_after(wait if wait > 0 else math.inf):
-                await self._closed.wait()
-
-    async def _hold(self, connection: socket.socket) -> None:
-        """One connection, from first to last."""
-        connection.setblocking(False)
-        scope = anyio.CancelScope()
-        self._idle[scope] = anyio.current_time()
-        try:
-            with connection, scope, suppress(ConnectionError), anyio.move_on_after(WHOLE):
-                await self._converse(connection, scope)
-        except Exception as error:  # noqa: BLE001 - a bug in one answer leaves the others their certificates
-            if self._told.again("bug") is not None:
-                logger.opt(exception=error).error("A bug of byfahrer's authority; others are served on")
-        finally:
-            self._idle.pop(scope, None)
-            self._open -= 1
-            self._closed.set()
-
-    async def _converse(self, connection: socket.socket, scope: anyio.CancelScope) -> None:
-        exchange = Exchange()
-        try:
-            request = await self._receive(connection, exchange)
-            if request is None:
-                return
-            self._idle.pop(scope, None)
-            answer = await self.answer(request)
-        except BadRequest as error:
-            self._tell("", error.status, str(error))
-            answer = _refusal(error.status, str(error))
-        await _send(connection, exchange.answer(answer))
-        # Who stays from here on must not keep others out.
-        self._idle.setdefault(scope, anyio.current_time())
-        await _linger(connection)
-
-    async def _receive(self, connection: socket.socket, exchange: Exchange) -> Request | None:
-        """The request; None if the client went away before it sent anything that needs an answer."""
-        while True:
-            data = await _read(connection)
-            request = exchange.receive(data)
-            if request is not None:
-                return request
-            if not data:
-                return None
-            interim = exchange.interim()
-            if interim:
-                await _send(connection, interim)
+        await self._connections.serve()
 
     async def answer(self, request: Request) -> Answer:
         """What there is to say to a request."""
         allowed = _PATHS.get(request.path)
         if allowed is None:
-            return _refusal(404, f"there are {', '.join(_PATHS)}")
+            return refusal(404, f"there are {', '.join(_PATHS)}")
         if request.method != allowed:
             return Answer(status=405, content={"error": f"expected {allowed}"}, allow=allowed)
         try:
@@ -145,11 +57,14 @@ class Server:
             else:
                 content = await self._authority.authorities(request.token)
         except ReportError as error:
-            return _refusal(400, str(error))
+            return refusal(400, str(error))
         except Refused as error:
             self._tell(error.who, error.status, str(error))
-            return _refusal(error.status, str(error), error.retry_after)
+            return refusal(error.status, str(error), error.retry_after)
         return Answer(status=200, content=content)
+
+    def _refused(self, error: BadRequest) -> None:
+        self._tell("", error.status, str(error))
 
     def _tell(self, who: str, status: int, text: str) -> None:
         """Once in a while, whom we refuse and why."""
@@ -159,40 +74,22 @@ class Server:
             logger.warning("Refused {}: {} {}{}", f"the sidecar of '{who}'" if who else "somebody", status, text, more)
 
 
+async def answers(path: Path) -> bool:
+    """Whether this very process answers at `path`, as sidecars would find it."""
+    answered = False
+    with suppress(OSError), anyio.move_on_after(ANSWERS_WITHIN), socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        client.connect(os.fspath(path))
+        (pid,) = struct.unpack("=i8x", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        client.send(b"GET / HTTP/1.1\r\nHost: authority\r\nConnection: close\r\n\r\n")
+        await anyio.wait_readable(client)
+        answered = pid == os.getpid() and client.recv(9) == b"HTTP/1.1 "
+    return answered
+
+
 async def run(authority: Authority, path: Path, user: str) -> None:
     """Answer at `path`, for sidecars that run as `user`, until cancelled. AuthorityError, if the socket cannot be."""
     with listening(path, user) as listener:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(authority.run)
             tasks.start_soon(Server(authority, listener).serve)
-
-
-def _refusal(status: int, text: str, retry_after: float = 0) -> Answer:
-    return Answer(status=status, content={"error": text}, retry_after=retry_after)
-
-
-async def _send(connection: socket.socket, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        await anyio.wait_writable(connection)
-        with suppress(BlockingIOError):
-            left = left[connection.send(left) :]
-
-
-async def _read(connection: socket.socket) -> bytes:
-    """What came; nothing at the end."""
-    while True:
-        await anyio.wait_readable(connection)
-        with suppress(BlockingIOError):
-            return connection.recv(MOST_HEAD)
-
-
-async def _linger(connection: socket.socket) -> None:
-    """Take what the client still sends: closed with unread bytes, a unix socket resets, and the answer may be lost."""
-    try:
-        connection.shutdown(socket.SHUT_WR)
-    except OSError:  # it is gone
-        return
-    left = MOST_LINGERING
-    while left > 0 and (data := await _read(connection)):
-        left -= len(data)

@@ -20,9 +20,9 @@ from loguru import logger
 from byfahrer import labels
 from byfahrer.authority.certificates import read_request
 from byfahrer.authority.errors import AuthorityError, RequestError
+from byfahrer.authority.heartbeat import Heartbeat
 from byfahrer.authority.issuer import Issued, Issuer
 from byfahrer.authority.ledger import Holder, Ledger, certified
-from byfahrer.authority.limits import Buckets, Seldom
 from byfahrer.authority.names import Names, names_of
 from byfahrer.authority.report import Report
 from byfahrer.authority.times import moment, utc
@@ -31,6 +31,7 @@ from byfahrer.authority.wish import LIFETIME, Wish, read_wish
 from byfahrer.engine.errors import EngineError, NotFoundError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import NOTHING, Container, Observed, Status
+from byfahrer.serving.limits import Buckets, Seldom
 
 CERTIFICATES: Final = (10, 5.0)
 """At once, and then one every so many seconds: a leaf of a minute is renewed every 30, and networks may come and go."""
@@ -39,8 +40,8 @@ COMPLAINTS: Final = (10, 60.0)
 """Lines in the log about one sidecar's certificate: it may say another reason each second."""
 AGAIN: Final = 10.0
 """Seconds between a sidecar's words, and so until it hears of a new name or root."""
-WORDS_PER_SECOND: Final = 10
-"""Of all sidecars together: where there are more than a hundred, they are asked to speak less often."""
+WORDS_PER_SECOND: Final = 4
+"""Of all sidecars together: where there are more than forty, they are asked to speak less often."""
 WARN_EVERY: Final = 86400.0
 LOOK_AFTER: Final = 3600.0
 """Seconds between looks at what has ended."""
@@ -96,6 +97,9 @@ class Authority:
         self._wish = wish
         self._now = now
         self._known: dict[str, Known] = {}
+        self._told: dict[str, Report] = {}
+        """The last word of each sidecar that is expected to speak, by its ID."""
+        self.heartbeat = Heartbeat(clock)
         self._certificates = Buckets(*CERTIFICATES, clock=clock)
         self._words = Buckets(*WORDS, clock=clock)
         self._complaints = Buckets(*COMPLAINTS, clock=clock)
@@ -114,6 +118,7 @@ class Authority:
         target = observed.target
         there = frozenset(each.id for each in observed.sidecars) if target is not None and target.alive else frozenset()
         self.ledger.living(observed.target_id, there)
+        self._heed(observed, there)
         if target is None or not there:
             self._known.pop(observed.target_id, None)
             return
@@ -121,6 +126,15 @@ class Authority:
         for sidecar in observed.sidecars:
             by_hand |= labels.wish_of(sidecar)
         self._known[target.id] = self._knowledge(target, observed.service_labels, by_hand, there)
+
+    def word_of(self, sidecar_id: str) -> Report | None:
+        """What a sidecar said last to this process, while it runs."""
+        return self._told.get(sidecar_id)
+
+    def ready(self, sidecar: Container) -> bool | None:
+        """Whether a sidecar says that it serves; None where it has not said."""
+        word = self._told.get(sidecar.id)
+        return word.ready if word is not None else None
 
     async def certificate(self, token: str, request: bytes) -> dict[str, Any]:
         """A chain for the key in `request`, with all the names that its sender has. Refused."""
@@ -161,13 +175,14 @@ class Authority:
     async def status(self, token: str, report: Report) -> dict[str, Any]:
         """Take a sidecar's word about itself, and tell it whether it should ask for another certificate. Refused."""
         bearer = self._bearer(token)
+        self.heartbeat.came(bearer.sidecar_id, bearer.target_id)
         self._limit(self._words, bearer)
         known = await self._recall(bearer)
         holder = self._hear(bearer, known, report)
-        return {
-            "renew": report.source == "authority" and self._outdated(holder, known, report),
-            "again_in": round(max(AGAIN, len(self._known) / WORDS_PER_SECOND)),
-        }
+        self._told[bearer.sidecar_id] = report
+        again_in = round(max(AGAIN, len(self._known) / WORDS_PER_SECOND))
+        self.heartbeat.answered(bearer.sidecar_id, again_in)
+        return {"renew": report.source == "authority" and self._outdated(holder, known, report), "again_in": again_in}
 
     async def run(self) -> None:
         """Keep the ledger, and tell people in time of what ends."""
@@ -183,6 +198,10 @@ class Authority:
         warning = self._issuers.issuer().warning(self._now())
         if warning and self._warnings.again(warning) is not None:
             logger.warning("{}: renew it (byfahrer ca rotate, or other files for --ca-cert and --ca-key)", warning)
+
+    def _heed(self, observed: Observed, there: frozenset[str]) -> None:
+        self.heartbeat.met(observed.target_id, (each for each in observed.sidecars if each.id in there))
+        self._told = {key: report for key, report in self._told.items() if self.heartbeat.knows(key)}
 
     def _bearer(self, token: str) -> Bearer:
         bearer = self._tokens.read(token)

@@ -13,6 +13,7 @@ from byfahrer.model import NOTHING, Container, Mount, Network, SidecarSpec, Stat
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _OURS = ("SSLTERM_", "GOSSLTERM_", "LOG_LEVEL=")
 
+REPORTS_TO = "SSLTERM_AUTHORITY"
 PROBE_INTERVAL = 120 * 10**9
 """Nanoseconds, before the first probe too: each is a process start and three events on the engine."""
 JSON_FILE = "json-file"
@@ -237,8 +238,8 @@ def container_arguments(spec: SidecarSpec, labels: Mapping[str, str]) -> dict[st
         "labels": dict(labels),
         "user": spec.user,
         "stop_timeout": spec.stop_timeout,
-        # Without a test, the image's own one stays.
-        "healthcheck": {"interval": PROBE_INTERVAL},
+        # One that reports to the authority is missed there when it hangs. Without a test, the image's own one stays.
+        "healthcheck": {"test": ["NONE"]} if REPORTS_TO in dict(spec.env) else {"interval": PROBE_INTERVAL},
         # ~/.docker/config.json may hold proxies for containers: a sidecar calls nobody.
         "use_config_proxy": False,
     }

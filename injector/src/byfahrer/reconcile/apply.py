@@ -54,6 +54,7 @@ class Hands:
             sidecar_id = await self._create(action) if isinstance(action, Inject) else action.sidecar.id
             if await self._start(sidecar_id, action, target):
                 memory.joins.started(sidecar_id, target.started_at)
+                memory.begun[sidecar_id] = self._clock()
 
     async def _start(self, sidecar_id: str, action: Inject | Start | Restart, target: Container) -> bool:
         """Whether it runs; False where its target went away."""

@@ -113,6 +113,8 @@ class Memory:
     joins: Joins = field(default_factory=Joins)
     running: dict[tuple[str, int], float] = field(default_factory=dict)
     """Since when which start of which sidecar has been seen to run, by our clock."""
+    begun: dict[str, float] = field(default_factory=dict)
+    """When we started a sidecar, until it is seen to run."""
     draining: dict[str, float] = field(default_factory=dict)
     """Sidecars that were told to end, and until when they may take, by our clock."""
     told: tuple[str, ...] = ()
@@ -138,7 +140,8 @@ class Memory:
         """Take note of which sidecars run, and which do no more."""
         there = list(sidecars)
         starts = [(each.id, each.started_at) for each in there if each.alive]
-        self.running = {start: self.running.get(start, now) for start in starts}
+        self.running = {start: self.running.get(start, self.begun.get(start[0], now)) for start in starts}
+        self.begun.clear()
         self.draining = {each.id: self.draining[each.id] for each in there if each.id in self.draining}
 
     def runs_for(self, sidecar: Container, now: float) -> float:

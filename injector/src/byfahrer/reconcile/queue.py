@@ -117,6 +117,11 @@ class KeyedQueue:
         self._schedule.put(key, self._clock() + wait, urgent=urgent)
         self._changed.set()
 
+    @property
+    def depth(self) -> int:
+        """How many keys wait, or are being handled."""
+        return len(self._schedule.due.keys() | self._schedule.active)
+
     async def handled(self, keys: Iterable[str]) -> None:
         """Wait until each of these, put before, has been handled once, well or badly."""
         left = {key for key in keys if key in self._schedule.due or key in self._schedule.active}

@@ -195,7 +195,9 @@ class Reconciler:
         serving = todo.serving or todo.spare
         if serving is not None:
             await self._hands.renew_token(serving, target, memory)
-        waits = [await self._start_in_time(action, target, memory) for action in starts]
+        waits = [
+            await self._start_in_time(action, target, memory, replaces=todo.spare is not None) for action in starts
+        ]
         for rename in [action for action in todo.actions if isinstance(action, Rename)]:
             await self._hands.rename(rename, target, memory)
         if todo.awaited is not None:
@@ -203,7 +205,9 @@ class Reconciler:
             waits.append(left if left > 0 else GLANCE)
         return min((wait for wait in waits if wait), default=None)
 
-    async def _start_in_time(self, action: Inject | Start | Restart, target: Container, memory: Memory) -> float:
+    async def _start_in_time(
+        self, action: Inject | Start | Restart, target: Container, memory: Memory, *, replaces: bool
+    ) -> float:
         """Start it, or say after how many seconds that may be; 0 if nothing has to be waited for."""
         for_now = not isinstance(action, Inject) and action.for_now
         pace = memory.spare_pace if for_now else memory.pace
@@ -214,8 +218,7 @@ class Reconciler:
         await self._hands.start(action, target, memory)
         self._tell(memory, (memory.trouble,) if memory.trouble else ())
         # Whether it works shows soon.
-        watched = memory.trouble or (isinstance(action, Inject) and action.beside is not None)
-        return PROOF if watched else 0.0
+        return PROOF if memory.trouble or replaces else 0.0
 
     async def _look_at_exits(self, observed: Observed, todo: Plan, memory: Memory) -> None:
         """Say why a sidecar that should run does not, and forgive its past if it ran for long."""
@@ -255,7 +258,8 @@ class Reconciler:
         if works or not todo.image:
             memory.trouble = ""
         trouble = (memory.trouble,) if memory.trouble else ()
-        if todo.problems or not todo.actions:
+        # Whether a start mends what people were told of is known when it has succeeded.
+        if todo.problems or not any(isinstance(action, Inject | Start | Restart) for action in todo.actions):
             self._tell(memory, (*map(str, todo.problems), *trouble))
         if todo.serving is not None and self._clock() - memory.pace.last > STEADY:
             memory.pace.steady()

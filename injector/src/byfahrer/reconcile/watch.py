@@ -8,6 +8,7 @@ a timer; and a ping that is not answered ends a stream that hangs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from random import uniform
@@ -27,7 +28,7 @@ RESYNC_INTERVAL = 30.0
 """Seconds: how long a lost event can hide; less by up to a fifth, so that many nodes do not meet."""
 PING_INTERVAL = 10.0
 """Seconds; as docker-gen."""
-RECONNECT_CAP = 4.0
+RECONNECT_CAP = 1.0
 """Seconds between tries at most: a local socket costs nothing to try."""
 DIE_WAIT = 1.0
 """Seconds from `die` to a look: a restart is over by then, and its target's sidecar is kept."""
@@ -53,6 +54,18 @@ class Watch:
         self._on_ready = on_ready
         self._resync_interval = resync_interval
         self._ping_interval = ping_interval
+        self.connected = False
+        """Whether a subscription stands, and everything was listed after it."""
+        self.last_event = 0.0
+        """When the last event came, in seconds since 1970; 0 for never. Likewise the next."""
+        self.last_resync = 0.0
+        """When everything was listed last."""
+        self.events = 0
+        """Since the process started; likewise the next."""
+        self.gaps = 0
+        """How often events came too fast and some were lost."""
+        self.reconnects = 0
+        """How often the engine was lost, or could not be had."""
 
     async def run(self) -> None:
         """Watch until cancelled; an engine that is away is waited for."""
@@ -64,10 +77,14 @@ class Watch:
                 async with self._engine.events(info.now) as events:
                     found = await self.resync(urgent=True)
                     told = ""
+                    self.connected = True
                     await self._follow(events, partial(self._on_ready, info, found))
                 text = f"the event stream of the engine at {self._engine.where} ended"
             except EngineError as error:
                 text = str(error)
+            finally:
+                self.connected = False
+            self.reconnects += 1
             # One that ends as soon as it stands is no success.
             failures = 1 if anyio.current_time() - begun > STEADY else failures + 1
             if text != told:
@@ -78,6 +95,7 @@ class Watch:
     async def resync(self, *, urgent: bool) -> list[str]:
         """List everything and have it looked at; the targets found."""
         found = resync.targets(await self._engine.containers())
+        self.last_resync = time.time()
         for target_id in found:
             self._queue.put(target_id, urgent=urgent)
         return found
@@ -97,10 +115,14 @@ class Watch:
             tasks.cancel_scope.cancel()
 
     async def _take(self, event: Event | Gap) -> None:
+        self.last_event = time.time()
         if isinstance(event, Gap):
+            self.gaps += 1
             logger.warning("Events came faster than they could be taken: looking at everything again")
             await self.resync(urgent=True)
-        elif event.kind == "service":
+            return
+        self.events += 1
+        if event.kind == "service":
             for task in await self._engine.containers(f"{labels.SWARM_SERVICE}={event.id}"):
                 self._queue.put(task.id)
         elif event.kind == "network":

@@ -126,6 +126,9 @@ class Flow:
     def drain(self) -> None:
         """Let the exchange that is under way, or else the next one, be the last."""
 
+    def undrain(self) -> None:
+        """After all, let there be more."""
+
 
 class RawFlow(Flow):
     """Any byte stream both ways, each direction ending on its own."""

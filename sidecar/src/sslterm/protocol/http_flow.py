@@ -475,3 +475,6 @@ class HttpFlow(Flow):
         # A client that waits may be sending its next request just now: that one is answered, too. So is the one after
         # a response whose head is gone without a word of the end.
         self._draining = True
+
+    def undrain(self) -> None:
+        self._draining = False

@@ -12,6 +12,7 @@ split is the client's half (socket, TLS, what waits for it), as `Upstream` is th
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -158,6 +159,45 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._defect(error)
 
+    def expect_end(self) -> None:
+        """
+        The backend is about to stop: say so to an HTTP client with the next response.
+
+        One that has not asked yet gets its connection to the backend now: later there may be none to be had, and the
+        backend is the one to decide what becomes of it.
+        """
+        if self._closing or self._policy.settings.mode is not Mode.HTTP:
+            return
+        try:
+            if self._flow is not None:
+                self._flow.drain()
+            elif self._upstream.socket is None:
+                failed = self._upstream.dial(self._on_backend)
+                if failed:
+                    self._backend_unreachable(failed)
+                else:
+                    self._hold_backend()
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self._defect(error)
+
+    def expect_more(self) -> None:
+        """The backend goes on."""
+        if self._flow is not None:
+            self._flow.undrain()
+
+    def strand(self) -> None:
+        """The backend listens no more: close, unless there is a connection to it, or a request under way."""
+        try:
+            if self._upstream.socket is not None or self._closing:
+                return
+            if self._flow is None:
+                self._reset()
+            elif self._flow.idle:
+                self._close()
+                self._settle()
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self._defect(error)
+
     @property
     def idle_since(self) -> float:
         """When an idle connection became so; infinite for one that is not idle."""
@@ -275,6 +315,8 @@ class Connection:
                 if flow is None:
                     return
                 self._control = 0
+                if relay.lame:
+                    flow.drain()
                 self._pump_client(flow)
                 if relay.draining:
                     flow.drain()
@@ -436,8 +478,12 @@ class Connection:
         host, port = self._policy.backends[0].sockaddr[:2]
         fault = f"backend {host}:{port}: {os.strerror(code)}"
         self.listener.complain("WARNING", fault)
+        if code == errno.ECONNREFUSED:
+            self._policy.refused()
         if self._flow is not None:
             self._flow.backend_failed(self._relay.now, 502, fault)
+        elif code == errno.ECONNREFUSED:
+            self._reset()  # nothing was asked yet, so this is no answer, but as a refused connection
 
     def _on_backend(self, mask: int) -> None:
         try:
@@ -446,6 +492,8 @@ class Connection:
                 failed = upstream.connected()
                 if failed:
                     self._backend_unreachable(failed)
+                elif self._flow is None:
+                    self._hold_backend()
             else:
                 if mask & _OUT:
                     self._moved = True
@@ -458,6 +506,11 @@ class Connection:
                 self._go_on()
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._defect(error)
+
+    def _hold_backend(self) -> None:
+        """Until there is a flow to hear what it says."""
+        if not self._upstream.connecting:
+            self._upstream.park()
 
     def _backend_broken(self) -> None:
         """Reset, or closed on both sides, while we were not waiting for what it says."""
@@ -503,6 +556,8 @@ class Connection:
             upstream.drop()
         if again:
             upstream.send(again)
+        elif flow.idle and (self._relay.lame or (self.listener.closed and not self._relay.draining)):
+            self._close()  # as the backend did
 
     # Both.
 
@@ -629,7 +684,7 @@ class Connection:
         if mask != self._client_mask:
             self._client_mask = mask
             self._relay.modify(self._fd, mask)
-        if upstream.socket is not None:
+        if upstream.socket is not None and flow is not None:
             upstream.watch(read=not self._to_client)
 
     def _set_deadline(self) -> None:
@@ -716,6 +771,12 @@ class Connection:
             self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._upstream.drop(reset=cut)
         self._release()
+
+    def _reset(self) -> None:
+        """Close the client's socket so that it cannot take that for an answer."""
+        if self._fd >= 0:
+            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self._release()
 
     def _release(self) -> None:
         self._upstream.drop()

@@ -17,6 +17,7 @@ import select
 import socket
 import struct
 from array import array
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from sslterm.protocol.flows import Waiting
@@ -94,6 +95,16 @@ def bind(address: Address, *, shared: bool = False, listening: bool = True) -> s
     return listener
 
 
+def shut(listener: socket.socket) -> None:
+    """
+    Have `listener` listen no more, at once and in all processes that have it: their epoll sets tell them (EPOLLHUP).
+
+    Its address can be bound anew from then on, although it is not closed yet. Who is in its queue is reset.
+    """
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+
+
 def direct(listener: socket.socket, place: int) -> None:
     """
     Have the kernel give all new connections to the socket at `place` among those that share the address of `listener`.
@@ -142,7 +153,10 @@ class Listener:
         self._denied: dict[str, float] = {}
         relay.register(listener.fileno(), self.on_ready, self._mask)
 
-    def on_ready(self, _mask: int) -> None:
+    def on_ready(self, mask: int) -> None:
+        if mask & select.EPOLLHUP:
+            self.shut()
+            return
         before = self.tally[ACCEPTED]
         self.accept()
         if self.policy.tally.shared and self.tally[ACCEPTED] > before and not (self._paused or self.closed):
@@ -173,6 +187,9 @@ class Listener:
             except OSError as error:
                 if error.errno in _GONE:
                     continue
+                if error.errno == errno.EINVAL:  # accept(2): it does not listen any more
+                    self.shut()
+                    return
                 self._stop_accepting()
                 self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
                 self.complain("ERROR", f"cannot accept connections: {error.strerror}; trying again")
@@ -214,6 +231,8 @@ class Listener:
             connection = Connection(self, client, peer)
             if self.relay.draining:
                 connection.drain()
+            elif self.relay.lame:
+                connection.expect_end()
         except Exception as error:  # noqa: BLE001 - whatever it is: it must not cost the others their relay
             self.tally[OPEN] -= 1
             client.close()
@@ -281,6 +300,17 @@ class Listener:
             self.accept()
         if not self._paused:
             self.close()
+
+    def shut(self) -> None:
+        """
+        Somebody ended the listening (`shutdown`), because the backend listens no more.
+
+        Whoever has no connection to the backend yet, or has none any more, would get none: the backend's own clients
+        find the same.
+        """
+        self.close()
+        for each in [each for each in self.relay.connections if each.listener is self]:
+            each.strand()
 
     def close(self) -> None:
         """Listen no more."""

@@ -75,6 +75,9 @@ class Relay:
         self._running = True
         self.draining = False
         """What is under way, and one request more for those who wait, is all that connections will do."""
+        self.lame = False
+        """The backend is about to stop: for a while each response is the last on its connection."""
+        self._lame_until = 0.0
         self._logged = 0.0
         self.connections: set[Connection] = set()
         self.encrypted = bytearray(BUFFER)
@@ -100,11 +103,15 @@ class Relay:
 
     def add(self, listener: socket.socket, policy: Policy) -> None:
         """Accept connections from `listener`, which the relay closes in the end. Any thread."""
-        self._call(lambda: self._listeners.append(Listener(self, listener, policy)))
+        self._call(lambda: self._add(listener, policy))
 
     def drain(self, timeout: float) -> None:
         """Accept who waits, finish what is under way, cut what is left after `timeout` seconds. Any thread."""
         self._call(lambda: self._drain(timeout))
+
+    def lame_duck(self, seconds: float) -> None:
+        """For so long, serve as if each request were the last of its client. Any thread."""
+        self._call(lambda: self._lame_duck(seconds))
 
     def stop(self) -> None:
         """Cut everything, now. Any thread."""
@@ -235,10 +242,35 @@ class Relay:
         if self.draining and not self.connections and all(listener.closed for listener in self._listeners):
             self._running = False
 
+    def _add(self, listener: socket.socket, policy: Policy) -> None:
+        if self.draining:
+            listener.close()
+            return
+        # One that was shut is of use while it has connections, whose limits it keeps.
+        used = {connection.listener for connection in self.connections}
+        self._listeners = [each for each in self._listeners if not each.closed or each in used]
+        self._listeners.append(Listener(self, listener, policy))
+
+    def _lame_duck(self, seconds: float) -> None:
+        self._lame_until = self.now + seconds
+        self.call_at(self._lame_until, self._recover)
+        if not (self.lame or self.draining):
+            self.lame = True
+            for connection in list(self.connections):
+                connection.expect_end()
+
+    def _recover(self) -> None:
+        """The backend has not stopped, then."""
+        if self.lame and self.now >= self._lame_until:
+            self.lame = False
+            for connection in self.connections:
+                connection.expect_more()
+
     def _drain(self, timeout: float) -> None:
         if self.draining:
             return
         self.draining = True
+        self.lame = False
         for listener in self._listeners:
             listener.drain(timeout)
         for connection in list(self.connections):

@@ -36,5 +36,7 @@ class Policy:
     report: Callable[[str, str], None]
     """Takes a level and a line for the sidecar's own log; called on the relay's thread."""
     tally: Tally = field(default_factory=Tally)
+    refused: Callable[[], None] = lambda: None
+    """Called when the backend refuses a connection; on the relay's thread."""
     full: Callable[[], None] = lambda: None
     """Called when a client has to wait because there are too many connections, and none here can make room."""

@@ -13,7 +13,8 @@ from lab.authority import NOW
 FULL = {
     "source": "acme", "serial": "00AB", "sha256": "0A:0b", "not_after": "2026-12-01T01:00:00+01:00",
     "names": ["www.example", "spiffe://td/x"], "failing": "the server said no", "denied": {"expired": 2},
-    "connections": 3, "requests": 4, "colour": "red",
+    "connections": 3, "requests": 4, "colour": "red", "phase": "serving", "ready": False, "fault": "no\nway",
+    "bypass": ["0.0.0.0:8080"],
 }  # fmt: skip
 
 
@@ -21,7 +22,7 @@ def test_a_report_is_read():
     assert Report.read(json.dumps(FULL).encode()) == Report(
         source="acme", serial="ab", sha256="0a0b", not_after="2026-12-01T00:00:00Z",
         names=("www.example", "spiffe://td/x"), failing="the server said no", denied={"expired": 2}, connections=3,
-        requests=4,
+        requests=4, phase="serving", ready=False, fault="no\\nway", bypass=("0.0.0.0:8080",),
     )  # fmt: skip
     assert Report.read(b'{"source": "files"}') == Report(source="files")
 
@@ -44,6 +45,10 @@ def test_a_report_is_read():
         ({"connections": -1}, "connections: expected a count"),
         ({"requests": 2**63}, "requests: expected a count"),
         ({"failing": None}, "failing: expected a string"),
+        ({"phase": 1}, "phase: expected a string"),
+        ({"ready": 1}, "ready: expected true or false"),
+        ({"fault": []}, "fault: expected a string"),
+        ({"bypass": "0.0.0.0:80"}, "bypass: expected a list of strings"),
     ],
 )
 def test_what_is_wrong_is_named(change, said):
@@ -68,13 +73,21 @@ def test_what_is_no_object_is_refused(body):
 def test_long_texts_and_many_names_are_cut():
     report = Report.read(
         json.dumps(
-            {**FULL, "failing": "x\n" * 400, "names": ["a"] * 1000, "denied": {f"{n}\n": 1 for n in range(1000)}}
+            {
+                **FULL,
+                "failing": "x\n" * 400,
+                "bypass": ["b\n" * 400] * 90,
+                "names": ["a"] * 1000,
+                "denied": {f"{n}\n": 1 for n in range(1000)},
+            }
         ).encode()
     )
 
     assert len(report.failing) < 700
     assert "\n" not in report.failing
     assert len(report.names) == 200
+    assert len(report.bypass) == 8
+    assert "\n" not in report.bypass[0]
     assert len(report.denied) == 50
     assert not any("\n" in reason for reason in report.denied)
 

@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import stat
 from contextlib import asynccontextmanager
 
 import anyio
@@ -11,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from byfahrer.authority import listen, server
-from byfahrer.authority.errors import AuthorityError
-from byfahrer.authority.http import MOST_BODY
-from byfahrer.authority.listen import listening
+from byfahrer.authority import server
+from byfahrer.serving import connections
+from byfahrer.serving.http import MOST_BODY
+from byfahrer.serving.listen import listening
 from lab.authority import World, request, spoilt
 from lab.waiting import until
 
@@ -149,14 +148,14 @@ async def test_a_bug_in_one_answer_is_told_and_others_are_served_on(world, path,
 
 
 async def test_who_sends_nothing_is_cut_off_in_time(world, path, monkeypatch):
-    monkeypatch.setattr(server, "WHOLE", 0.05)
+    monkeypatch.setattr(connections, "WHOLE", 0.05)
     async with serving(world, path):
         assert await talk(path, b"POST /v1/status HTTP/1.1\r\n") == b""
 
 
 async def test_where_there_are_too_many_the_oldest_makes_room(world, path, monkeypatch):
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
-    monkeypatch.setattr(server, "PATIENCE", 0.01)
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(connections, "PATIENCE", 0.01)
     _, _, token = world.target()
     async with serving(world, path):
         idle = [await anyio.connect_unix(path) for _ in range(10)]
@@ -169,8 +168,8 @@ async def test_where_there_are_too_many_the_oldest_makes_room(world, path, monke
 
 
 async def test_who_has_an_answer_and_stays_keeps_nobody_out(world, path, monkeypatch):
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
-    monkeypatch.setattr(server, "PATIENCE", 0.01)
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(connections, "PATIENCE", 0.01)
     _, _, token = world.target()
     async with serving(world, path):
         stay = [await anyio.connect_unix(path) for _ in range(3)]
@@ -183,7 +182,7 @@ async def test_who_has_an_answer_and_stays_keeps_nobody_out(world, path, monkeyp
 
 
 async def test_who_has_asked_is_answered_however_many_come_after(world, path, monkeypatch):
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 3)
     _, _, token = world.target()
     asked, go = [], anyio.Event()
 
@@ -232,7 +231,7 @@ async def test_who_resets_or_leaves_early_harms_nobody(world, path):
 
 
 async def test_no_descriptor_left_is_told_and_passes(world, path, monkeypatch, said):
-    monkeypatch.setattr(server, "PAUSE", 0.01)
+    monkeypatch.setattr(connections, "PAUSE", 0.01)
     _, _, token = world.target()
 
     class Listener:
@@ -255,7 +254,7 @@ async def test_no_descriptor_left_is_told_and_passes(world, path, monkeypatch, s
             tasks.cancel_scope.cancel()
 
     assert [line for line in said if "Too many open files" in line] == [
-        "The authority's socket: Too many open files; sidecars wait"
+        "The authority's socket: Too many open files; who asks there waits"
     ]
 
 
@@ -268,73 +267,3 @@ async def test_any_bytes_are_answered_or_closed(tmp_path_factory, pieces):
         answer = await talk(folder / "s", b"".join(pieces), end=True)
 
     assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 501"))
-
-
-def mode(path):
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def test_the_socket_is_for_the_sidecars_user_where_we_can_say_so(path, monkeypatch):
-    given = []
-    monkeypatch.setattr(listen.os, "chown", lambda *args: given.append(args[1:]))
-    found = {}
-    for euid, user in (
-        (0, "64443:64444"),
-        (0, "64443"),
-        (0, "0:0"),
-        (0, "nobody"),
-        (1000, "64443:64443"),
-        (1000, "1000"),
-    ):
-        monkeypatch.setattr(listen.os, "geteuid", lambda euid=euid: euid)
-        with listening(path, user):
-            found[euid, user] = mode(path)
-
-    assert found == {
-        (0, "64443:64444"): 0o660, (0, "64443"): 0o660, (0, "0:0"): 0o600, (0, "nobody"): 0o666,
-        (1000, "64443:64443"): 0o666, (1000, "1000"): 0o600,
-    }  # fmt: skip
-    assert given == [(64443, 64444), (64443, 64443)]
-
-
-def test_the_socket_goes_at_the_end_and_one_that_was_left_is_replaced(path):
-    with listening(path, US):
-        assert stat.S_ISSOCK(path.stat().st_mode)
-    assert list(path.parent.iterdir()) == []
-    left = socket.socket(socket.AF_UNIX)
-    left.bind(str(path))
-    left.close()
-    with listening(path, US), socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(path))
-
-
-def test_somebody_elses_socket_or_file_is_left_alone(path):
-    with listening(path, US):
-        assert refused(path) == f"{path}: another byfahrer serves there"
-        assert path.exists()
-    path.write_text("precious")
-
-    assert refused(path).startswith(f"{path}: there is something that is no socket; remove it, ")
-    assert path.read_text() == "precious"
-
-
-def test_a_socket_that_somebody_put_in_our_place_is_not_removed(path):
-    with listening(path, US):
-        path.unlink()
-        path.write_text("theirs")
-
-    assert path.read_text() == "theirs"
-
-
-def test_a_path_that_cannot_be_is_one_line(tmp_path):
-    (tmp_path / "file").touch()
-    for path in (tmp_path / ("x" * 100) / "s", tmp_path / "file" / "s"):
-        assert refused(path).startswith(f"{path}: ")
-        assert "\n" not in refused(path)
-
-
-def refused(path):
-    """Why there can be no socket."""
-    with pytest.raises(AuthorityError) as error, listening(path, US):
-        raise AssertionError
-    return str(error.value)

@@ -1,10 +1,12 @@
 """A sidecar gets its own target's names while both live, and hears when it is time for another certificate."""
 
 import datetime as dt
+from contextlib import suppress
 
 import pytest
 
-from byfahrer.authority.service import AGAIN, Refused
+from byfahrer.authority.report import Report
+from byfahrer.authority.service import AGAIN, WORDS, Refused
 from byfahrer.engine.errors import UnreachableError
 from byfahrer.model import Network, Status
 from lab.authority import ASKS, World, certificates, key_pem, spoilt
@@ -269,7 +271,7 @@ async def test_many_sidecars_are_asked_to_speak_less_often(world):
         target, _, token = world.target(f"t{number}")
         await world.look(target)
 
-    assert (await world.word(token))["again_in"] == 30
+    assert (await world.word(token))["again_in"] == 75
 
 
 async def test_the_ledger_tells_who_holds_what(world):
@@ -353,3 +355,32 @@ async def test_neither_tokens_nor_keys_are_in_any_log_line_error_or_file_of_the_
     assert "PRIVATE KEY" not in shown
     for secret in (key_pem(world.root.issuer().key).decode().splitlines()[1], world.authority._tokens._key.hex()):
         assert secret not in shown
+
+
+async def test_what_a_sidecar_said_last_is_kept_while_it_is_there(world):
+    target, sidecar, token = world.target()
+    await world.look(target)
+    assert world.authority.word_of(sidecar) is None
+    await world.authority.status(token, Report(source="authority", ready=False, fault="why"))
+
+    assert world.authority.word_of(sidecar).fault == "why"
+    await world.engine.remove(sidecar)
+    await world.look(target)
+    assert world.authority.word_of(sidecar) is None
+
+
+async def test_a_sidecar_that_fails_to_speak_is_silent_and_a_refused_word_is_one_too(world):
+    target, sidecar, token = world.target()
+    await world.look(target)
+    await world.word(token)
+    for _ in range(10):
+        world.clock.pass_(seconds=5)
+        world.authority.heartbeat.look()
+    assert world.authority.heartbeat.silent(await world.engine.inspect(sidecar))
+
+    for _ in range(WORDS[0] + 1):
+        with suppress(Refused):
+            await world.word(token)
+    assert not world.authority.heartbeat.silent(await world.engine.inspect(sidecar))
+    with pytest.raises(Refused, match="too many"):
+        await world.word(token)

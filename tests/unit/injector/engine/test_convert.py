@@ -275,3 +275,11 @@ def test_no_log_grows_for_ever_unless_its_operator_says_so(engines, driver, opti
     made = convert.host_arguments("f" * 64, spec, engines)["log_config"]
 
     assert made == (expected and {"type": expected[0], "config": expected[1]})
+
+
+def test_one_that_reports_to_the_authority_is_not_probed():
+    spec = SidecarSpec(
+        image="sslterm", env=(("SSLTERM_AUTHORITY", "/run/byfahrer/authority.sock"),), user="1", memory=5
+    )
+
+    assert convert.container_arguments(spec, {})["healthcheck"] == {"test": ["NONE"]}

@@ -1,7 +1,7 @@
 """How often is counted for each key by itself, and remembered for so many keys only."""
 
-from byfahrer.authority import limits
-from byfahrer.authority.limits import Buckets, Seldom
+from byfahrer.serving import limits
+from byfahrer.serving.limits import Buckets, Seldom
 
 
 class Time:

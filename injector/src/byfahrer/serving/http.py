@@ -1,5 +1,5 @@
 """
-One HTTP/1.1 request from a sidecar: bytes in, a request or a refusal out; an answer in, bytes out. No I/O.
+One HTTP/1.1 request: bytes in, a request or a refusal out; an answer in, bytes out. No I/O.
 
 h11 reads strictly; what is left to decide here are the sizes, and that a request says its length before its body.
 """
@@ -45,7 +45,12 @@ class Answer:
     """What is said to it."""
 
     status: int
-    content: Mapping[str, Any] = field(repr=False)
+    content: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Told as JSON."""
+    text: str = ""
+    """Told instead, if there is any."""
+    kind: str = "text/plain; charset=utf-8"
+    """The type of that text."""
     allow: str = ""
     """The method that would be right, for 405."""
     retry_after: float = 0
@@ -89,9 +94,9 @@ class Exchange:
 
     def answer(self, answer: Answer) -> bytes:
         """The whole response; the connection is to be closed after it."""
-        body = json.dumps(answer.content).encode() + b"\n"
+        body = answer.text.encode() if answer.text else json.dumps(answer.content).encode() + b"\n"
         headers = [
-            ("Content-Type", "application/json"),
+            ("Content-Type", answer.kind if answer.text else "application/json"),
             ("Content-Length", str(len(body))),
             ("Cache-Control", "no-store"),
             ("Connection", "close"),

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from byfahrer.authority.errors import AuthorityError, InUseError
+from byfahrer.serving.errors import InUseError, SocketError
 
 BACKLOG: Final = 256
 _LONGEST_PATH: Final = 107
@@ -20,10 +20,10 @@ _LONGEST_PATH: Final = 107
 
 @contextmanager
 def listening(path: Path, user: str) -> Iterator[socket.socket]:
-    """The socket, bound; removed at the end, unless somebody else's is there by then. AuthorityError."""
+    """The socket, bound; removed at the end, unless somebody else's is there by then. SocketError."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     if len(os.fsencode(draft)) > _LONGEST_PATH:
-        raise AuthorityError(f"{path}: too long for a unix socket; expected at most {_LONGEST_PATH - 20} bytes")
+        raise SocketError(f"{path}: too long for a unix socket; expected at most {_LONGEST_PATH - 20} bytes")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         try:
@@ -40,7 +40,7 @@ def listening(path: Path, user: str) -> Iterator[socket.socket]:
         except OSError as error:
             with suppress(OSError):
                 draft.unlink()
-            raise AuthorityError(f"{path}: the authority's socket: {error.strerror or error}") from None
+            raise SocketError(f"{path}: the socket: {error.strerror or error}") from None
         try:
             yield listener
         finally:
@@ -60,7 +60,7 @@ def _make_room(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(state.st_mode):
-        raise AuthorityError(f"{path}: there is something that is no socket; remove it, or choose another --run-dir")
+        raise SocketError(f"{path}: there is something that is no socket; remove it, or choose another folder")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from byfahrer.authority.http import MOST_BODY, MOST_HEAD, Answer, BadRequest, Exchange
+from byfahrer.serving.http import MOST_BODY, MOST_HEAD, Answer, BadRequest, Exchange
 
 POST = b"POST /v1/certificate HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer t\r\nContent-Length: 3\r\n\r\nabc"
 

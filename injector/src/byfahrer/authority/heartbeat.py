@@ -1,0 +1,106 @@
+"""
+Which sidecars hang: they told how they are, now and then, and do so no longer. No I/O but in `watch`.
+
+Only who has spoken to this process is expected to speak again, and what could be our own fault is held against nobody:
+after a time in which we did not run, or while our socket gives no answer, all begin anew. The engine has to say that a
+sidecar runs, since one that is paused is silent, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+
+from byfahrer.model import Container, Status
+
+EVERY: Final = 5.0
+"""Seconds between two looks."""
+MISSED: Final = 3
+"""Times that a sidecar may fail to speak."""
+STALLED: Final = 3 * EVERY
+"""Seconds between two looks from which on we did not run ourselves: stopped, or the machine asleep."""
+UNANSWERED: Final = 100.0
+"""Seconds until a sidecar speaks again that got no answer, at most: it waits for one, and then a minute and more."""
+
+
+@dataclass(slots=True)
+class _Beat:
+    target_id: str
+    began: int = 0
+    """When the engine says that the process did; 0 before it was asked."""
+    at: float = 0.0
+    within: float = UNANSWERED
+    """Seconds after which it is to speak again."""
+    overdue: int = 0
+    """Looks in a row that found it late."""
+
+
+class Heartbeat:
+    """The last word of each sidecar; what they say is none of its business."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._beats: dict[str, _Beat] = {}
+        self._looked = clock()
+
+    def came(self, sidecar_id: str, target_id: str) -> None:
+        """A sidecar speaks, and has no answer yet."""
+        beat = self._beats.setdefault(sidecar_id, _Beat(target_id))
+        beat.at, beat.within, beat.overdue = self._clock(), UNANSWERED, 0
+
+    def answered(self, sidecar_id: str, again_in: float) -> None:
+        """It was told when to speak again."""
+        beat = self._beats.get(sidecar_id)
+        if beat is not None:
+            beat.within = again_in
+
+    def met(self, target_id: str, sidecars: Iterable[Container]) -> None:
+        """What the engine says of a target's sidecars: one that may not run owes no word, nor does a new process."""
+        runs = {each.id: each.started_at for each in sidecars if each.status is Status.RUNNING}
+        for sidecar_id, beat in list(self._beats.items()):
+            if beat.target_id != target_id:
+                continue
+            began = runs.get(sidecar_id)
+            if began is None or beat.began not in (0, began):
+                del self._beats[sidecar_id]
+            else:
+                beat.began = began
+
+    def knows(self, sidecar_id: str) -> bool:
+        """Whether this process of it has spoken."""
+        return sidecar_id in self._beats
+
+    def silent(self, sidecar: Container) -> bool:
+        """Whether a sidecar, which was `met`, hangs: two looks in a row have found it late."""
+        beat = self._beats.get(sidecar.id)
+        return beat is not None and beat.overdue > 1
+
+    def forget(self) -> None:
+        """Nobody is late: we could not be spoken to."""
+        self._beats.clear()
+
+    def look(self) -> bool:
+        """Look who is late; whether anybody is."""
+        now = self._clock()
+        if now - self._looked > STALLED:
+            self.forget()
+        self._looked = now
+        for beat in self._beats.values():
+            beat.overdue = beat.overdue + 1 if now - beat.at > MISSED * beat.within else 0
+        return any(beat.overdue for beat in self._beats.values())
+
+    async def watch(self, answers: Callable[[], Awaitable[bool]], wake: Callable[[str], None]) -> None:
+        """Look until cancelled. `answers`: whether our own socket does; `wake` is called with whose sidecar hangs."""
+        while True:
+            await anyio.sleep(EVERY)
+            if not self.look():
+                continue
+            if not await answers():
+                self.forget()
+            for beat in self._beats.values():
+                if beat.overdue == 2:
+                    wake(beat.target_id)

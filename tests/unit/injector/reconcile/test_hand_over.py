@@ -1,0 +1,467 @@
+"""A sidecar is replaced by one that has proved itself; until then, and wherever byfahrer ends meanwhile, one serves."""
+
+from dataclasses import replace
+
+import pytest
+from loguru import logger
+
+from byfahrer import settings
+from byfahrer.model import Status
+from byfahrer.reconcile.memory import State
+from byfahrer.reconcile.reconciler import PROOF, PROOF_WAIT, PassingError, Reconciler, UnmetError
+from lab.reconciling import ASKS, World
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+def said():
+    """Log lines of INFO and above."""
+    lines: list[str] = []
+    handler = logger.add(lambda text: lines.append(str(text).rstrip()), level="INFO", format="{message}")
+    yield lines
+    logger.remove(handler)
+
+
+async def serving(**more):
+    """A world with one target whose sidecar has served for long."""
+    world = World(**more)
+    key = world.engine.run("www", ASKS)
+    await world.settle()
+    world.now += 60
+    await world.look(key)
+    return world, key
+
+
+def retag(world, to="sha256:newer"):
+    world.engine.images["sslterm"] = to
+
+
+def by_name(world, key):
+    return {each.name: each for each in world.engine.sidecars(key)}
+
+
+def running(world, key):
+    return sorted(name for name, each in by_name(world, key).items() if each.status is Status.RUNNING)
+
+
+async def test_an_updated_image_takes_over_without_a_gap(said):
+    world, key = await serving()
+    (old,) = world.engine.sidecars(key)
+    retag(world)
+    assert await world.look(key) == PROOF
+    assert running(world, key) == ["www-proxy", "www-proxy-next"]
+    assert world.reconciler.snapshot().targets[0].state is State.REPLACING
+
+    world.now += 1
+    assert 0 < await world.look(key) <= PROOF
+    assert running(world, key) == ["www-proxy", "www-proxy-next"]
+
+    world.now += PROOF
+    assert await world.look(key) > 0
+    assert world.engine.killed == [(old.id, "SIGTERM")]
+    assert await world.look(key) is None
+    assert by_name(world, key).keys() == {"www-proxy"}
+    assert world.engine.sidecars(key)[0].image_id == "sha256:newer"
+    assert world.engine.served(key)
+    assert said[1:] == [
+        "Create proxy container 'www-proxy-next' for 'www' from sslterm, beside 'www-proxy'",
+        "Remove proxy container 'www-proxy': its image has been updated",
+    ]
+
+
+async def test_an_image_that_is_gone_or_unchanged_changes_nothing():
+    world, key = await serving()
+    await world.look(key)
+    world.engine.images.clear()
+    await world.look(key)
+
+    assert world.engine.calls["create"] == 1
+    assert world.engine.calls["kill"] == 0
+
+
+async def test_a_look_at_one_that_serves_costs_one_more_call_for_its_image():
+    world, key = await serving()
+    world.engine.calls.clear()
+    await world.look(key)
+
+    assert dict(world.engine.calls) == {"inspect": 2, "containers": 1, "image_id": 1}
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_byfahrer_that_follows_goes_on_wherever_the_one_before_ended(steps):
+    world, key = await serving()
+    retag(world)
+    done = 0
+    for method in ("create", "start", "kill", "remove", "rename"):
+        original = getattr(world.engine, method)
+
+        async def limited(*args, original=original):
+            nonlocal done
+            if done == steps:
+                raise RuntimeError("killed")
+            done += 1
+            return await original(*args)
+
+        setattr(world.engine, method, limited)
+    for _ in range(10):
+        await world.look_like_the_queue(key)
+        world.now += PROOF
+        if done < 2:
+            assert running(world, key)
+    steps = -1
+    world.reconciler = Reconciler(world.engine, settings.policy(), clock=lambda: world.now)
+    await world.settle()
+
+    assert world.engine.served(key)
+    assert by_name(world, key).keys() == {"www-proxy"}
+
+
+async def test_a_new_one_that_cannot_work_costs_nothing_and_is_told_once(said):
+    world, key = await serving()
+    retag(world, "sha256:broken")
+    start = world.engine.start
+
+    async def start_and_die(container_id):
+        await start(container_id)
+        world.engine.said[container_id] = "oops"
+        world.engine.down(container_id, code=2)
+
+    world.engine.start = start_and_die
+    for _ in range(100):
+        await world.look_like_the_queue(key)
+        assert "www-proxy" in running(world, key)
+        world.now += 1
+
+    problem = "'www': its new proxy container 'www-proxy-next' exited with code 2; its last words: oops; "
+    assert [line for line in said if "oops" in line] == [f"{problem}'www-proxy' serves on"]
+    assert 5 <= world.engine.calls["start"] <= 10
+    (shown,) = world.reconciler.snapshot().targets
+    assert (shown.state, shown.sidecar, shown.problems) == (
+        State.REPLACING,
+        "www-proxy",
+        (problem + "'www-proxy' serves on",),
+    )
+
+    world.engine.start = start
+    retag(world, "sha256:good")
+    await world.settle()
+    assert world.engine.served(key)
+    assert world.engine.sidecars(key)[0].image_id == "sha256:good"
+    assert said.count("'www' has no problem any more") == 1
+
+
+async def test_an_image_taken_back_leaves_the_one_that_serves():
+    world, key = await serving()
+    (old,) = world.engine.sidecars(key)
+    retag(world)
+    await world.look(key)
+    retag(world, old.image_id)
+    await world.settle()
+
+    assert world.engine.sidecars(key) == [old]
+
+
+async def test_a_target_that_restarts_while_its_new_one_is_down_has_the_old_one_back_at_once():
+    world, key = await serving()
+    retag(world, "sha256:broken")
+    await world.look(key)
+    world.engine.down(by_name(world, key)["www-proxy-next"].id, code=2)
+    for _ in range(3):
+        world.now += 1
+        await world.look(key)
+        next_one = by_name(world, key)["www-proxy-next"]
+        if next_one.status is Status.RUNNING:
+            world.engine.down(next_one.id, code=2)
+    world.engine.bounce(key)
+    await world.look(key)
+
+    old = by_name(world, key)["www-proxy"]
+    assert world.engine.namespaces[old.id] == (key, world.engine.all[key].started_at)
+    assert old.status is Status.RUNNING
+
+
+async def test_a_drain_is_not_waited_for_and_ends_in_time():
+    world, key = await serving()
+    world.engine.lasts = True
+    (old,) = world.engine.sidecars(key)
+    retag(world)
+    await world.look(key)
+    world.now += PROOF
+    await world.look(key)
+    world.now += PROOF
+    assert 0 < await world.look(key) <= 1
+    world.now += old.stop_timeout - PROOF
+    assert await world.look(key) is None
+
+    assert world.engine.killed == [(old.id, "SIGTERM")]
+    assert world.engine.calls["stop"] == 0
+    assert by_name(world, key).keys() == {"www-proxy"}
+
+
+async def test_a_target_that_restarts_during_a_drain_is_served_at_once():
+    world, key = await serving()
+    world.engine.lasts = True
+    retag(world)
+    await world.look(key)
+    world.now += PROOF
+    await world.look(key)
+    world.now += PROOF
+    await world.look(key)
+    assert len(world.engine.sidecars(key)) == 2
+    world.engine.bounce(key)
+    await world.look(key)
+
+    assert world.engine.served(key)
+
+
+async def test_a_new_one_that_says_when_it_is_ready_is_believed():
+    says = None
+    world, key = await serving()
+    world.reconciler._ready = lambda sidecar: says  # the daemon's
+    retag(world)
+    await world.look(key)
+    says = False
+    await world.look(key)
+    world.now += PROOF + 1
+    assert await world.look(key) == 1
+    assert len(world.engine.sidecars(key)) == 2
+    says = True
+    await world.settle()
+    assert world.engine.served(key)
+
+    says = False
+    retag(world, "sha256:never-ready")
+    await world.look(key)
+    await world.look(key)
+    world.now += PROOF_WAIT
+    await world.settle()
+    assert world.engine.sidecars(key)[0].image_id == "sha256:never-ready"
+
+
+async def test_other_settings_take_over_in_the_same_way():
+    world, key = await serving()
+    world.reconciler = Reconciler(world.engine, settings.policy(sidecar_memory="100m"), clock=lambda: world.now)
+    await world.look(key)
+    assert running(world, key) == ["www-proxy", "www-proxy-next"]
+    await world.settle()
+
+    assert world.engine.served(key)
+
+
+async def test_without_a_shared_port_the_old_one_goes_first_and_not_before_its_time():
+    world = World()
+    world.engine.image_labels.clear()
+    key = world.engine.run("www", ASKS)
+    await world.look(key)
+    retag(world)
+    world.now += 0.4
+    assert 0 < await world.look(key) <= 1
+    assert running(world, key) == ["www-proxy"]
+    await world.settle()
+
+    assert world.engine.served(key)
+    assert world.engine.sidecars(key)[0].image_id == "sha256:newer"
+
+
+async def test_a_stranger_with_the_name_is_told_and_the_new_one_serves_all_the_same():
+    world, key = await serving()
+    retag(world)
+    await world.look(key)
+    world.engine.delete(by_name(world, key)["www-proxy"].id)
+    world.engine.run("www-proxy")
+    with pytest.raises(UnmetError, match="the name 'www-proxy' is taken by container"):
+        await world.look(key)
+
+    assert running(world, key) == ["www-proxy-next"]
+
+
+async def test_a_name_that_another_injector_gives_at_the_same_moment_is_no_problem():
+    world, key = await serving()
+    retag(world)
+    await world.look(key)
+    world.engine.delete(by_name(world, key)["www-proxy"].id)
+    rename = world.engine.rename
+
+    async def too_late(container_id, name):
+        await rename(container_id, name)
+        await rename(container_id, name)
+
+    world.engine.rename = too_late
+    with pytest.raises(PassingError):
+        await world.look(key)
+    world.engine.rename = rename
+    await world.settle()
+
+    assert world.engine.served(key)
+
+
+class TestImages:
+    """Which targets an event about images concerns."""
+
+    async def test_those_whose_images_name_has_moved(self):
+        world, key = await serving()
+        other = world.engine.run("plain", {"byfahrer.proxy-image": "sslterm:2"})
+        await world.look_like_the_queue(other)
+        assert await world.reconciler.moved() == []
+        retag(world)
+        assert await world.reconciler.moved() == [key]
+        world.engine.delete(other)
+        await world.settle()
+        await world.look(key)
+        assert await world.reconciler.moved() == []
+
+    async def test_those_whose_image_was_missing(self):
+        world, _ = await serving()
+        waits = world.engine.run("waits", {"byfahrer.proxy-image": "sslterm:2"})
+        await world.look_like_the_queue(waits)
+        world.engine.images["sslterm:2"] = "sha256:2"
+        world.engine.calls.clear()
+
+        assert await world.reconciler.moved() == [waits]
+        assert dict(world.engine.calls) == {"image_id": 2}
+
+    async def test_not_those_whose_image_was_removed(self):
+        world, _ = await serving()
+        world.engine.images.clear()
+
+        assert await world.reconciler.moved() == []
+
+
+class TestUnwell:
+    async def test_a_silent_or_unhealthy_one_is_restarted_at_its_pace(self, said):
+        world, key = await serving()
+        (mine,) = world.engine.sidecars(key)
+        silent = {mine.id}
+        world.reconciler._silent = lambda sidecar: sidecar.id in silent  # the daemon's
+        for _ in range(100):
+            await world.look(key)
+            world.now += 0.1
+        assert 2 <= world.engine.calls["restart"] <= 4
+        assert said[-1] == "Restart proxy container 'www-proxy': it is not heard of any more"
+
+        silent.clear()
+        world.engine.all[mine.id] = replace(world.engine.all[mine.id], health="unhealthy")
+        world.now += 60
+        await world.look(key)
+        assert said[-1] == "Restart proxy container 'www-proxy': it is unhealthy"
+
+
+class TestClock:
+    async def test_set_back_between_a_targets_start_and_its_sidecars_costs_no_restart(self):
+        world = World()
+        key = world.engine.run("www", ASKS)
+        world.engine.set_clock_back()
+        for _ in range(5):
+            await world.look(key)
+            world.now += 60
+
+        assert world.engine.served(key)
+        assert (world.engine.calls["start"], world.engine.calls["restart"]) == (1, 0)
+
+    async def test_set_back_between_two_starts_of_a_target_leaves_no_orphan(self):
+        world, key = await serving()
+        world.engine.set_clock_back()
+        world.engine.bounce(key)
+        await world.look(key)
+        assert world.engine.served(key)
+        world.now += 60
+        await world.look(key)
+
+        assert world.engine.calls["restart"] == 1
+
+    async def test_set_back_while_byfahrer_was_away_costs_one_restart(self):
+        world, key = await serving()
+        world.engine.set_clock_back()
+        world.engine.bounce(key)
+        world.engine.set_clock_back()
+        await world.engine.restart(world.engine.sidecars(key)[0].id)
+        world.reconciler = Reconciler(world.engine, settings.policy(), clock=lambda: world.now)
+        await world.settle()
+        await world.settle()
+
+        assert world.engine.served(key)
+        assert world.engine.calls["restart"] == 2
+
+
+class TestPortConflict:
+    async def test_is_told_once_and_tried_again_ever_less_often(self, said):
+        world = World()
+        key = world.engine.run("www", ASKS)
+        world.engine.listens.add((key, ":8081"))
+        for _ in range(300):
+            await world.look_like_the_queue(key)
+            world.now += 1
+
+        text = "'www': port conflict: frontend-addr=:8081: already in use in this network namespace"
+        assert [line for line in said if "conflict" in line] == [text]
+        assert [line for line in said if "no problem" in line] == []
+        assert 6 <= world.engine.calls["start"] <= 12
+        (shown,) = world.reconciler.snapshot().targets
+        assert (shown.state, shown.problems) == (State.FAILING, (text,))
+
+    async def test_is_tried_at_once_when_the_target_has_restarted(self, said):
+        world = World()
+        key = world.engine.run("www", ASKS)
+        world.engine.listens.add((key, ":8081"))
+        for _ in range(60):
+            await world.look_like_the_queue(key)
+            world.now += 1
+        world.engine.listens.clear()
+        world.engine.bounce(key)
+        assert await world.look(key) == PROOF
+        assert world.engine.served(key)
+        await world.look(key)
+        world.now += PROOF
+        await world.look(key)
+
+        assert said[-1] == "'www' has no problem any more"
+
+
+class TestWantOfMemory:
+    async def test_is_said_of_a_sidecar_that_the_kernel_killed(self, said):
+        world, key = await serving()
+        (mine,) = world.engine.sidecars(key)
+        world.engine.down(mine.id, code=137)
+        world.engine.all[mine.id] = replace(world.engine.all[mine.id], oom_killed=True)
+        await world.look(key)
+
+        assert "Proxy container 'www-proxy' exited with code 137 (the kernel killed it for want of memory)" in said
+
+
+class TestSnapshot:
+    async def test_counts_what_was_done_and_tells_the_last_of_it(self):
+        world, key = await serving()
+        world.engine.delete(key)
+        await world.look(key)
+        refused = world.engine.run("host", ASKS, network_mode="host")
+        await world.look(refused)
+        found = world.reconciler.snapshot()
+
+        assert found.actions == {("inject", "ok"): 1, ("remove", "ok"): 1}
+        (shown,) = found.targets
+        assert (shown.id, shown.name, shown.state, shown.action) == (refused, "host", State.REFUSED, "")
+        assert shown.problems[0].startswith("'host': --network host")
+
+    async def test_tells_of_failures_until_they_are_over(self):
+        world = World()
+        key = world.engine.run("www", ASKS)
+        world.engine.images.clear()
+        await world.look_like_the_queue(key)
+        (shown,) = world.reconciler.snapshot().targets
+
+        assert (shown.state, shown.action) == (State.FAILING, "inject")
+        assert shown.error.startswith("image 'sslterm' is not on this engine")
+        assert world.reconciler.snapshot().actions == {("inject", "failed"): 1}
+
+        world.engine.images["sslterm"] = "sha256:1"
+        await world.settle()
+        await world.look(key)
+        (shown,) = world.reconciler.snapshot().targets
+        assert (shown.state, shown.error, shown.sidecar) == (State.SERVING, "", "www-proxy")
+        assert shown.acted_at > 0
