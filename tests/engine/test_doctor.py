@@ -27,7 +27,7 @@ def doctor(lab, *options, env=None):
 
 def test_all_is_well_beside_a_daemon_that_serves(lab, injector):
     injector().is_ready()
-    lab.becomes_served(lab.run())
+    lab.becomes_served(lab.run(environment={"HTTPCHECK_ADDR": "127.0.0.1:8080"}))
     done = byfahrer("doctor", "--only-label", lab.scope)
     lines = [line.split(maxsplit=2) for line in done.out.splitlines()]
 
@@ -35,6 +35,7 @@ def test_all_is_well_beside_a_daemon_that_serves(lab, injector):
     assert {level for level, _, _ in lines} == {"ok"}, done.out
     (served,) = [text for _, check, text in lines if check == "authority"]
     assert "authority.sock is served by process " in served
+    assert [text.split()[0] for _, check, text in lines if check == "daemon"] == ["byfahrer"]
 
 
 def test_what_is_wrong_with_targets_is_told_and_nothing_is_changed(lab):

@@ -15,9 +15,15 @@ from byfahrer.engine.client import DockerEngine
 T = TypeVar("T")
 
 
-def ask(docker_host: str, question: Callable[[DockerEngine], Awaitable[T]], *, connect: bool = True) -> T:
+def ask(
+    docker_host: str,
+    question: Callable[[DockerEngine], Awaitable[T]],
+    *,
+    connect: bool = True,
+    look_only: bool = False,
+) -> T:
     """The answer. EngineError, and what the question raises."""
-    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ))
+    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ), look_only=look_only)
 
     async def run() -> T:
         if connect:

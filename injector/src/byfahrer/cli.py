@@ -151,7 +151,7 @@ def run(
     if dry_run:
         _rehearse(docker_host, chosen)
         return
-    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ))
+    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ), look_only=observe)
     try:
         anyio.run(daemon.run, engine, chosen)
     except BaseExceptionGroup as group:
@@ -315,7 +315,7 @@ def _rehearse(docker_host: str, chosen: settings.Settings) -> None:
         policy = await manual.with_authority(engine, chosen.policy, chosen.authority, chosen.policy.own_id)
         return await rehearse.rehearse(engine, policy)
 
-    found = ask(docker_host, look)
+    found = ask(docker_host, look, look_only=True)
     for each in found:
         for line in each.lines:
             click.echo(line)

@@ -27,6 +27,7 @@ from byfahrer.plan import Policy
 @click.option("--json", "as_json", is_flag=True, help="A list of objects instead of lines.")
 @options.allow_image
 @options.sidecar
+@options.admin_addr
 @options.place
 @click.pass_obj
 def doctor(docker_host: str, /, *, as_json: bool, **more: Any) -> None:  # noqa: ANN401 - what the decorators add
@@ -43,6 +44,7 @@ def doctor(docker_host: str, /, *, as_json: bool, **more: Any) -> None:  # noqa:
       byfahrer doctor --json | jq -r '.[] | select(.level == "problem") | .text'
     """
     own_id = options.own_id()
+    admin = options.admin(more.pop("admin_addr"), more["state_dir"])
     policy = options.policy(more, allow_image=more.pop("allow_image"), own_id=own_id)
     chosen = options.authority(**more)
     # The folder is asked about where there is no authority too: a daemon has its own socket there.
@@ -54,7 +56,8 @@ def doctor(docker_host: str, /, *, as_json: bool, **more: Any) -> None:  # noqa:
 
     ask(docker_host, look, connect=False)
     found += folders.state(state)
-    found += folders.daemon(state)
+    if admin:
+        found += folders.daemon(admin)
     if as_json:
         click.echo(json.dumps([each.as_json() for each in found], indent=2))
     else:

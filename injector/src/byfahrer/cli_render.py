@@ -52,4 +52,4 @@ def render(
             found.append(await rendering.wanted(engine, policy, name, wish))
         return found
 
-    click.echo(rendering.compose(ask(docker_host, look)), nl=False)
+    click.echo(rendering.compose(ask(docker_host, look, look_only=True)), nl=False)

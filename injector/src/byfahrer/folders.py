@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import re
 import socket
@@ -19,9 +17,9 @@ from byfahrer.engine.errors import EngineError
 from byfahrer.engine.interface import Engine
 from byfahrer.finding import OK, PROBLEM, WARNING, Finding
 from byfahrer.model import Mount, one_line
+from byfahrer.serving.client import get
 from byfahrer.spec import SOCKET
 
-ADMIN_SOCKET: Final = "admin.sock"
 ENOUGH: Final = 100 * 1024**2
 """Bytes of space, of which less is a warning."""
 TOO_LITTLE: Final = 16 * 1024**2
@@ -29,7 +27,6 @@ TOO_LITTLE: Final = 16 * 1024**2
 PATIENCE: Final = 2.0
 """Seconds for whoever serves a socket beside us."""
 MOST_FILES: Final = 1000
-LONGEST_ANSWER: Final = 16 * 1024**2
 
 
 def state(folder: Path) -> Iterator[Finding]:
@@ -157,42 +154,43 @@ async def lasting(engine: Engine, chosen: settings.Authority, own_id: str) -> li
     return findings
 
 
-def daemon(folder: Path) -> Iterator[Finding]:
-    """Whether a daemon runs with this state folder, and what it says of itself."""
-    path = folder / ADMIN_SOCKET
-    try:
-        told = _told(path)
-    except (FileNotFoundError, ConnectionRefusedError):
-        yield Finding("daemon", WARNING, f"no byfahrer answers at {path}: start byfahrer run, or name its --state-dir")
-    except PermissionError:
-        yield Finding("daemon", WARNING, f"{path} is not for user {os.geteuid()}: run doctor as whoever runs byfahrer")
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        text = one_line(str(error) or type(error).__name__, 200)
-        yield Finding("daemon", PROBLEM, f"the byfahrer at {path} does not answer as it should: {text}; see its log")
-    else:
-        yield from unwell(told)
+def daemon(path: Path) -> list[Finding]:
+    """Whether a daemon answers at its own socket, and what it says of itself and of its targets."""
+    with closing(socket.socket(socket.AF_UNIX)) as probe:
+        probe.settimeout(PATIENCE)
+        try:
+            probe.connect(os.fspath(path))
+        except PermissionError:
+            text = f"{path} is not for user {os.geteuid()}: run doctor as whoever runs byfahrer"
+            return [Finding("daemon", WARNING, text)]
+        except OSError:
+            text = f"no byfahrer answers at {path}: start byfahrer run, or say where with --state-dir or --admin-addr"
+            return [Finding("daemon", WARNING, text)]
+    told = get(path, "/status")
+    if not isinstance(told, dict) or not isinstance(told.get("targets"), list):
+        return [
+            Finding("daemon", PROBLEM, f"whoever answers at {path} does not say what a byfahrer would: see its log")
+        ]
+    findings = [finding for each in told["targets"] if isinstance(each, dict) for finding in _reported(each)]
+    if told.get("ready") is not True:
+        return [Finding("daemon", PROBLEM, f"byfahrer runs and is not ready: {told.get('fault')}"), *findings]
+    text = f"byfahrer {told.get('version')} runs, and looked at everything at {told.get('last_resync')}"
+    return [Finding("daemon", OK, text), *findings]
 
 
-def unwell(told: dict[str, Any]) -> Iterator[Finding]:
-    """What a daemon's own status amounts to."""
-    if told.get("ready") is False or told.get("engine_up") is False:
-        yield Finding(
-            "daemon", PROBLEM, "byfahrer runs and is not ready: see its log, and whether it reaches the engine"
-        )
-    else:
-        yield Finding("daemon", OK, "byfahrer runs")
-
-
-def _told(path: Path) -> dict[str, Any]:
-    """What the daemon says at GET /status."""
-    connection = http.client.HTTPConnection("byfahrer", timeout=PATIENCE)
-    with closing(connection), closing(socket.socket(socket.AF_UNIX)) as raw:
-        raw.settimeout(PATIENCE)
-        raw.connect(os.fspath(path))
-        connection.sock = raw
-        connection.request("GET", "/status")
-        answer = connection.getresponse()
-        told = json.loads(answer.read(LONGEST_ANSWER))
-    if not isinstance(told, dict):
-        raise ValueError("no object")  # noqa: TRY004 - of what it says, not of ours
-    return told
+def _reported(target: dict[str, Any]) -> Iterator[Finding]:
+    """What the daemon alone knows of a target: what became of its actions, and what its sidecar says of itself."""
+    name = one_line(str(target.get("name")), 100)
+    if target.get("error"):
+        yield Finding("daemon", PROBLEM, f"'{name}': {target['error']}")
+    report = target.get("report")
+    if not isinstance(report, dict):
+        return
+    bypass, certificate = report.get("bypass"), report.get("certificate")
+    if report.get("ready") is False:
+        yield Finding("daemon", WARNING, f"the sidecar of '{name}' is not ready: {report.get('fault') or 'it starts'}")
+    if isinstance(bypass, list) and bypass:
+        text = f"'{name}' also listens on {', '.join(map(str, bypass))}: whoever reaches that goes round TLS"
+        yield Finding("daemon", WARNING, f"{text}; have it listen on 127.0.0.1")
+    if isinstance(certificate, dict) and certificate.get("failing"):
+        yield Finding("daemon", WARNING, f"the certificate of '{name}' is not renewed: {certificate['failing']}")

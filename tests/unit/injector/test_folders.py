@@ -173,6 +173,7 @@ def admin(folder, answer, status=200):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(status)
+            self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
 
@@ -190,25 +191,56 @@ def admin(folder, answer, status=200):
         thread.join()
 
 
+def said_by(folder, told):
+    path = folder / "state" / "admin.sock"
+    with admin(folder, json.dumps(told).encode()):
+        found = folders.daemon(path)
+    path.unlink()
+    return [(str(each.level), each.text) for each in found]
+
+
 def test_a_daemon_that_runs_and_one_that_is_not_well(folder):
-    with admin(folder, json.dumps({"ready": True}).encode()):
-        assert worst(folders.daemon(folder / "state")) == ("ok", "byfahrer runs")
-    (folder / "state" / "admin.sock").unlink()
-    with admin(folder, json.dumps({"ready": False}).encode()):
-        assert worst(folders.daemon(folder / "state"))[0] == "problem"
+    well = {"version": "1.0", "ready": True, "targets": [], "last_resync": "2026-11-25T00:00:00Z"}
+
+    assert said_by(folder, well) == [("ok", "byfahrer 1.0 runs, and looked at everything at 2026-11-25T00:00:00Z")]
+    assert said_by(folder, well | {"ready": False, "fault": "the engine is not connected"}) == [
+        ("problem", "byfahrer runs and is not ready: the engine is not connected")
+    ]
 
 
-@pytest.mark.parametrize("answer", [b"{", b"[]", b"\xff"])
+def test_what_only_the_daemon_knows_of_a_target(folder):
+    report = {"ready": True, "fault": "", "bypass": [], "certificate": {"failing": ""}}
+    targets = [
+        {"name": "www", "error": "", "report": report},
+        {"name": "late", "error": "it did not start", "report": None},
+        {"name": "open", "error": "", "report": report | {"bypass": ["0.0.0.0:80", "[::]:80"]}},
+        {"name": "down", "error": "", "report": report | {"ready": False, "fault": "nobody listens on 127.0.0.1:8080"}},
+        {"name": "old", "error": "", "report": report | {"certificate": {"failing": "no such name"}}},
+        "nonsense",
+    ]
+    found = said_by(folder, {"version": "1.0", "ready": True, "targets": targets})[1:]
+
+    assert [level for level, _ in found] == ["problem", "warning", "warning", "warning"]
+    assert [text for _, text in found] == [
+        "'late': it did not start",
+        "'open' also listens on 0.0.0.0:80, [::]:80: whoever reaches that goes round TLS; have it listen on 127.0.0.1",
+        "the sidecar of 'down' is not ready: nobody listens on 127.0.0.1:8080",
+        "the certificate of 'old' is not renewed: no such name",
+    ]
+
+
+@pytest.mark.parametrize("answer", [b"{", b"[]", b"{}", b"\xff"])
 def test_a_daemon_that_answers_nonsense(folder, answer):
     with admin(folder, answer):
-        level, text = worst(folders.daemon(folder / "state"))
+        level, text = worst(folders.daemon(folder / "state" / "admin.sock"))
 
     assert level == "problem"
-    assert "does not answer as it should" in text
+    assert "does not say what a byfahrer would" in text
 
 
 def test_no_daemon_at_all_and_one_that_was_killed(folder):
-    assert worst(folders.daemon(folder / "state"))[0] == "warning"
+    path = folder / "state" / "admin.sock"
+    assert worst(folders.daemon(path))[0] == "warning"
     with admin(folder, b""):
         pass
-    assert worst(folders.daemon(folder / "state"))[0] == "warning"
+    assert worst(folders.daemon(path))[0] == "warning"

@@ -11,7 +11,7 @@ import pytest
 from byfahrer.engine.address import EngineAddress
 from byfahrer.engine.client import DockerEngine
 from byfahrer.engine.endpoints import ENDPOINTS, Endpoint, allowed
-from byfahrer.engine.errors import EngineError
+from byfahrer.engine.errors import EngineError, RejectedError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import File, SidecarSpec
 from tools import socket_proxy
@@ -106,6 +106,18 @@ async def test_what_a_method_asks_the_engine_is_in_the_list(stub, name):
     assert [each for each in stub.asked if not allowed(*each)] == []
     # `trust` alone reads files; it changes them too, so who observes need not.
     assert all(allowed(*each, observe=True) for each in asked) == (name not in CHANGES | {"read_file"})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", sorted(CHANGES))
+async def test_who_looks_only_changes_nothing_whoever_asks_for_it(stub, name):
+    engine = DockerEngine(EngineAddress(f"tcp://127.0.0.1:{stub.server_port}"), look_only=True)
+    await engine.connect()
+    before = list(stub.asked)
+    with pytest.raises(RejectedError, match="nothing is changed on this engine by who only observes"):
+        await getattr(engine, name)(*CALLS[name])
+
+    assert stub.asked == before
 
 
 @pytest.mark.parametrize(
