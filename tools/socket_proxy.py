@@ -49,11 +49,12 @@ frontend byfahrer
     default_backend engine
 
 backend engine
-    server engine "unix@${{ENGINE_SOCKET-/var/run/docker.sock}}"
+    # None is kept open when nobody uses it.
+    server engine "unix@${{ENGINE_SOCKET-/var/run/docker.sock}}" pool-max-conn 0
 
 backend events
     timeout server 7d
-    server engine "unix@${{ENGINE_SOCKET-/var/run/docker.sock}}"
+    server engine "unix@${{ENGINE_SOCKET-/var/run/docker.sock}}" pool-max-conn 0
 """
 
 

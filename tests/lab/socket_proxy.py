@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.waiting import wait_until
@@ -59,7 +59,9 @@ class SocketProxy:
     def ask(self, method, path, body=None, **headers):
         """The status of a request through it."""
         with self.connection() as connection:
-            connection.request(method, path, body, headers)
+            # What is refused is answered before its body has come.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, path, body, headers)
             return connection.getresponse().status
 
     @contextmanager
