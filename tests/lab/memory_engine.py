@@ -75,6 +75,14 @@ class MemoryEngine:
         """By container and path."""
         self.pings_fail = False
         self.streams: list[Stream] = []
+        self.clock = None
+        """Nanoseconds since 1970, instead of a counter; it may jump, as that of a machine."""
+        self.began = None
+        """Called with the ID of a container whose process has just started."""
+        self.told = None
+        """Called with the ID of a container that was sent a signal, and with the signal."""
+        self.endpoints: dict[str, tuple[str, ...]] = {}
+        """Of each container with networks of its own; new ones with each start."""
         self._ids = itertools.count(1)
         self._time = 0
 
@@ -89,12 +97,20 @@ class MemoryEngine:
         return container.id
 
     def up(self, key):
-        self._set(key, status=Status.RUNNING, pid=100, started_at=self._now())
+        if self._has_networks(key):
+            self.endpoints[key] = (f"e{next(self._ids)}",)
+            self._emit("connect", key, kind="network")
+        self._set(key, status=Status.RUNNING, pid=100, started_at=self._now(), health="")
         self._emit("start", key)
+        if self.began:
+            self.began(key)
 
     def down(self, key, status=Status.EXITED, code=0):
         self._set(key, status=status, pid=0, finished_at=self._now(), exit_code=code)
         self._emit("die", key)
+        if self._has_networks(key):
+            self.endpoints[key] = ("",)
+            self._emit("disconnect", key, kind="network")
 
     def bounce(self, key):
         """As docker restart."""
@@ -109,15 +125,49 @@ class MemoryEngine:
         self._set(key, status=Status.PAUSED)
         self._emit("pause", key)
 
+    def unpause(self, key):
+        self._set(key, status=Status.RUNNING)
+        self._emit("unpause", key)
+
+    def flap(self, key):
+        """It loses its network and gets it back: the same namespace, other places in it."""
+        self._emit("disconnect", key, kind="network")
+        self.endpoints[key] = (f"e{next(self._ids)}",)
+        self._emit("connect", key, kind="network")
+
+    def call(self, key, name):
+        """Give it another name."""
+        self._set(key, name=name)
+        self._emit("rename", key)
+
+    def sicken(self, key):
+        """As a probe of the engine that fails."""
+        self._set(key, health="unhealthy")
+        self._emit("health_status: unhealthy", key)
+
+    def end_streams(self):
+        """As an engine that stops, or a connection that breaks."""
+        for stream in self.streams:
+            stream.close()
+
     def delete(self, key):
         if self.all[key].alive:
             self.down(key)
         self._emit("destroy", key)
         del self.all[key]
+        self.endpoints.pop(key, None)
 
     def set_clock_back(self, starts=1000):
         """By as much as so many of the starts before took."""
         self._time -= starts
+
+    def signalled(self, key, signal="15"):
+        """As docker kill -s, or the beginning of docker stop: only that it was told."""
+        self._emit("kill", key, signal)
+
+    def tell(self, kind, action, key="x"):
+        """Of what is no container."""
+        self._send(Event(kind=kind, action=action, id=key))
 
     # What can be asserted.
 
@@ -142,7 +192,7 @@ class MemoryEngine:
             raise UnreachableError("no answer")
 
     @asynccontextmanager
-    async def events(self, since):
+    async def events(self, since, more=()):
         self._called("events")
         stream = Stream()
         self.streams.append(stream)
@@ -156,7 +206,15 @@ class MemoryEngine:
         await anyio.lowlevel.checkpoint()
         key, _, value = (label or "").partition("=")
         return [
-            Summary(id=c.id, name=c.name, status=c.status, labels=c.labels)
+            Summary(
+                id=c.id,
+                name=c.name,
+                status=c.status,
+                labels=c.labels,
+                image=c.image if self.images.get(c.image, c.image_id) == c.image_id else c.image_id,
+                unhealthy=c.alive and c.health == "unhealthy",
+                endpoints=self.endpoints.get(c.id, ()),
+            )
             for c in self.all.values()
             if not key or (key in c.labels and value in ("", c.labels[key]))
         ]
@@ -189,7 +247,8 @@ class MemoryEngine:
             id=f"{next(self._ids):064x}", name=name, image=spec.image, status=Status.CREATED,
             labels={**self.image_labels.get(spec.image, {}), **labels},
             network_mode=f"container:{target_id}", mounts=tuple(map(self._mounted, spec.mounts)),
-            env=dict(spec.env), user=spec.user, image_id=self.images[spec.image], stop_timeout=spec.stop_timeout,
+            env=dict(spec.env), user=spec.user, capabilities=spec.capabilities, image_id=self.images[spec.image],
+            stop_timeout=spec.stop_timeout,
         )  # fmt: skip
         self.all[container.id] = container
         return container.id
@@ -197,14 +256,19 @@ class MemoryEngine:
     async def start(self, container_id):
         self._called("start")
         await anyio.lowlevel.checkpoint()
-        if self._find(container_id).status is not Status.RUNNING:
+        status = self._find(container_id).status
+        if status is Status.PAUSED:
+            raise ConflictError("cannot start a paused container, try unpause instead")
+        if status is Status.REMOVING:
+            raise ConflictError("container is marked for removal and cannot be started")
+        if status is not Status.RUNNING:
             self._join(container_id)
 
     async def restart(self, container_id):
         self._called("restart")
         await anyio.lowlevel.checkpoint()
-        self._find(container_id)
-        self.down(container_id)
+        if self._find(container_id).alive:
+            self.down(container_id)
         self._join(container_id)
 
     async def kill(self, container_id, signal):
@@ -213,13 +277,16 @@ class MemoryEngine:
         if self._find(container_id).status is not Status.RUNNING:
             raise ConflictError("it is not running")
         self.killed.append((container_id, signal))
+        self._emit("kill", container_id, signal)
+        if self.told:
+            self.told(container_id, signal)
         if signal == "SIGTERM" and not self.lasts:
             self.down(container_id)
 
     async def stop(self, container_id, grace):
         self._called("stop")
         await anyio.lowlevel.checkpoint()
-        if self._find(container_id).status is Status.RUNNING:
+        if self._find(container_id).alive:
             self.down(container_id)
 
     async def remove(self, container_id):
@@ -230,9 +297,10 @@ class MemoryEngine:
 
     async def rename(self, container_id, name):
         self._called("rename")
+        self._find(container_id)
         if any(c.name == name for c in self.all.values()):
             raise ConflictError("name in use")
-        self._set(container_id, name=name)
+        self.call(container_id, name)
 
     async def last_words(self, container_id):
         self._called("last_words")
@@ -251,6 +319,10 @@ class MemoryEngine:
         if found is not None and (found.content is None or len(found.content) > most):
             raise UnusableError(path)
         return found
+
+    async def labels_of_services(self):
+        self._called("labels_of_services")
+        return dict(self.services)
 
     async def service_labels(self, service_id):
         self._called("service_labels")
@@ -298,14 +370,25 @@ class MemoryEngine:
 
     def _now(self):
         self._time += 1
-        return self._time * 1_000_000
+        # No two moments are the same, whatever the clock.
+        return self.clock() + self._time if self.clock else self._time * 1_000_000
 
-    def _emit(self, action, key):
-        if self.deaf:
-            return
-        for stream in self.streams:
-            stream.waiting.append(Event(kind="container", action=action, id=key, labels=self.all[key].labels))
-            stream.changed.set()
+    def _has_networks(self, key):
+        return not self.all[key].network_mode.startswith(("container:", "host"))
+
+    def _emit(self, action, key, signal="", kind="container"):
+        labels = self.all[key].labels if kind == "container" else {}
+        self._send(Event(kind=kind, action=action, id=key, labels=labels, signal=signal))
+
+    def _send(self, event):
+        if not self.deaf:
+            for stream in self.streams:
+                self.deliver(stream, event)
+
+    def deliver(self, stream, event):
+        """Have a subscriber read an event: at once, once, and in order, which tests may change."""
+        stream.waiting.append(event)
+        stream.changed.set()
 
 
 def _frontend(sidecar):

@@ -101,7 +101,7 @@ def cli(context: click.Context, docker_host: str, log_level: str, log_format: st
 @options.sidecar
 @click.option(
     "--resync", default=settings.RESYNC, show_default=True, metavar="DURATION",
-    envvar="BYFAHRER_RESYNC", help="How often to look at everything, in case an event was lost.",
+    envvar="BYFAHRER_RESYNC", help="How often to list what has changed, in case an event was lost.",
 )  # fmt: skip
 @options.admin_addr
 @options.signing

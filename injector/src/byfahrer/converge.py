@@ -134,7 +134,7 @@ class _Convergence:
             awaited = keep
         else:
             serving = keep
-            if keep.name.endswith(NEXT):
+            if keep.name != base:
                 actions.append(Rename(keep, base))
         return Plan(tuple(actions), serving=serving, spare=spare, awaited=awaited, image=self._spec.image)
 

@@ -25,11 +25,12 @@ from byfahrer.authority.state import StateFolder
 from byfahrer.authority.tokens import Tokens
 from byfahrer.engine.errors import EngineError
 from byfahrer.engine.interface import Engine, EngineInfo
-from byfahrer.model import Mount
+from byfahrer.model import Mount, Observed
 from byfahrer.overview import Overview
 from byfahrer.reconcile.backoff import delay
 from byfahrer.reconcile.queue import GRACE, KeyedQueue
 from byfahrer.reconcile.reconciler import Reconciler
+from byfahrer.reconcile.stopping import Stopping
 from byfahrer.reconcile.watch import RECONNECT_CAP, Watch
 from byfahrer.serving.errors import InUseError
 from byfahrer.spec import SOCKET
@@ -44,6 +45,8 @@ async def run(engine: Engine, settings: config.Settings) -> None:
     authority = built(engine, settings.authority) if settings.authority and settings.act else None
     queues: list[KeyedQueue] = []
     logger.info("Start byfahrer v{}, sidecars from {}", __version__, ", ".join(map(str, settings.policy.allow_images)))
+    if not settings.act:
+        logger.info("Watching only: what would be done is said, and nothing is changed")
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_serve, engine, settings, authority, queues)
@@ -76,17 +79,24 @@ async def _serve(
     # Who only watches has to know too what sidecars of the one who acts are to have.
     mount = await _shared(engine, settings)
     policy = replace(settings.policy, authority=mount)
+    stopping = Stopping(engine, policy)
+
+    def seen(observed: Observed) -> None:
+        stopping.seen(observed)
+        if authority and mount:
+            authority.seen(observed)
+
     if authority and mount:
         reconciler = Reconciler(
             engine,
             policy,
             token=authority.token,
-            seen=authority.seen,
+            seen=seen,
             silent=authority.heartbeat.silent,
             ready=authority.ready,
         )
     else:
-        reconciler = Reconciler(engine, policy, act=settings.act)
+        reconciler = Reconciler(engine, policy, seen=seen, act=settings.act)
     queue = KeyedQueue(reconciler.reconcile, reconciler.failed, workers=settings.workers)
     queues.append(queue)
 
@@ -98,7 +108,16 @@ async def _serve(
             info.name, info.version, info.api_version, info.role, engine.where, len(found),
         )  # fmt: skip
 
-    watch = Watch(engine, queue, reconciler.tracks, on_ready=on_ready, resync_interval=settings.resync)
+    watch = Watch(
+        engine,
+        queue,
+        policy,
+        tracks=reconciler.tracks,
+        settled=reconciler.settled,
+        on_ready=on_ready,
+        on_stopping=stopping.signalled if settings.act else _keep_quiet,
+        resync_interval=settings.resync,
+    )
     overview = Overview(where=engine.where, watch=watch, snapshot=reconciler.snapshot, depth=lambda: queue.depth)
     if authority:
         overview.word_of = authority.word_of
@@ -110,6 +129,10 @@ async def _serve(
             tasks.start_soon(admin.run, overview, settings.admin)
         tasks.start_soon(queue.run)
         tasks.start_soon(watch.run)
+
+
+async def _keep_quiet(target_id: str, sent: str) -> None:
+    """Who only watches tells no sidecar that its target stops."""
 
 
 async def _certify(authority: Authority, settings: config.Authority, user: str) -> None:

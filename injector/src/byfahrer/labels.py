@@ -10,7 +10,7 @@ settings have read them here: what would stop the sidecar is refused before ther
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -115,9 +115,18 @@ def claim(labels: Mapping[str, str]) -> str | None:
 
 def mentions(labels: Mapping[str, str]) -> bool:
     """Whether a container with these labels could be a target; cheap, for events and lists."""
-    return SWARM_SERVICE in labels or any(
-        label.startswith((SHORT, LONG)) and label not in _BOOKKEEPING for label in labels
-    )
+    return SWARM_SERVICE in labels or any(map(_may_ask, labels))
+
+
+def _may_ask(label: str) -> bool:
+    return label.startswith((SHORT, LONG)) and label not in _BOOKKEEPING
+
+
+def hints(labels: Mapping[str, str], more: Iterable[str] = ()) -> dict[str, str]:
+    """Of any number of labels the few that `claim` and `mentions` go by, and `more`: an image may have megabytes."""
+    found = {label: labels[label] for label in (TARGET, SWARM_SERVICE, *more) if label in labels}
+    first = next(filter(_may_ask, labels), None)
+    return found if first is None else {first: "", **found}
 
 
 def collect(

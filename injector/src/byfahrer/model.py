@@ -90,6 +90,8 @@ class Summary:
     name: str
     status: Status
     labels: Mapping[str, str] = field(default_factory=dict)
+    image: str = ""
+    """The name that it was made from, while that is still the same image's; else the image's ID."""
     unhealthy: bool = False
     """What the engine's own probe says, where the container has one."""
     endpoints: tuple[str, ...] = ()

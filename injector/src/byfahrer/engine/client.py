@@ -48,6 +48,8 @@ CALLS = 16
 """At a time: twice the keys that are worked on at once, since looking takes two."""
 STOPS = 64
 """At a time, beside all others: each waits for its container for some seconds."""
+KILLS = 8
+"""At a time, beside all others: a signal that says that a target is stopping is worth nothing later."""
 IMAGES_KNOWN = 256
 """Images whose labels are remembered: an ID's labels never change."""
 LONGEST_LABELS = 65536
@@ -79,6 +81,7 @@ class DockerEngine:
         self._pinger: APIClient | None = None
         self._calls = CapacityLimiter(CALLS)
         self._stops = CapacityLimiter(STOPS)
+        self._kills = CapacityLimiter(KILLS)
         self._pings = CapacityLimiter(1)
         self._connects = CapacityLimiter(2)
         self._pulls = CapacityLimiter(pull.AT_ONCE)
@@ -101,10 +104,10 @@ class DockerEngine:
         await self._thread(ping, self._pings)
 
     @asynccontextmanager
-    async def events(self, since: str) -> AsyncIterator[EventStream]:
+    async def events(self, since: str, more: Sequence[str] = ()) -> AsyncIterator[EventStream]:
         client = await self._thread(partial(self._session, self._version), self._connects)
         try:
-            async with ThreadedEvents(client, since, self.where) as stream:
+            async with ThreadedEvents(client, since, self.where, more=more) as stream:
                 yield stream
         finally:
             client.close()
@@ -173,7 +176,7 @@ class DockerEngine:
         await self._call(lambda client: client.restart(container_id, timeout=0))
 
     async def kill(self, container_id: str, signal: str) -> None:
-        await self._call(lambda client: client.kill(container_id, signal))
+        await self._call(lambda client: client.kill(container_id, signal), self._kills)
 
     async def stop(self, container_id: str, grace: int) -> None:
         await self._call(lambda client: client.stop(container_id, timeout=grace), self._stops)
@@ -214,6 +217,14 @@ class DockerEngine:
         except NotFoundError:
             return None
 
+    async def labels_of_services(self) -> Mapping[str, Mapping[str, str]]:
+        try:
+            found = await self._call(lambda client: client.services())  # type: ignore[no-untyped-call]
+        except RejectedError as error:
+            await self._expect_no_manager(error)
+            return {}
+        return {each["ID"]: (each.get("Spec") or {}).get("Labels") or {} for each in found}
+
     async def service_labels(self, service_id: str) -> Mapping[str, str] | None:
         def read(client: APIClient) -> Mapping[str, str]:
             service: dict[str, Any] = client.inspect_service(service_id)  # type: ignore[no-untyped-call]
@@ -226,12 +237,16 @@ class DockerEngine:
         except NotFoundError:
             return None
         except RejectedError as error:
-            if error.status not in _SWARM_UNAVAILABLE:
-                raise
-            info = await self._call(lambda client: client.info())
-            if convert.engine_info(info, "").role == "manager":
-                raise  # a manager that has lost the others: what it cannot read is not "no labels"
+            await self._expect_no_manager(error)
             return {}
+
+    async def _expect_no_manager(self, error: RejectedError) -> None:
+        """Raise `error` unless this node just cannot know: what a manager that lost the others cannot read is there."""
+        if error.status not in _SWARM_UNAVAILABLE:
+            raise error
+        info = await self._call(lambda client: client.info())
+        if convert.engine_info(info, "").role == "manager":
+            raise error
 
     async def _labels_of(self, image_id: str) -> Mapping[str, str] | None:
         """Labels of an image; None if it is gone."""

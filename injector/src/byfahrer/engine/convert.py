@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from byfahrer import labels
 from byfahrer.engine.interface import EngineInfo, Event
 from byfahrer.model import NOTHING, Container, Mount, Network, SidecarSpec, Status, Summary
 
@@ -59,18 +60,22 @@ def _security(option: str) -> str:
     return option.removeprefix("name=").partition(",")[0]
 
 
-def event(raw: Mapping[str, Any]) -> Event | None:
-    """None for what is no event that we know."""
+def event(raw: Mapping[str, Any], more: Sequence[str] = ()) -> Event | None:
+    """None for what is no event that we know. `more`: labels of containers that are kept, beside ours."""
     actor = raw.get("Actor") or {}
     kind, action, ident = raw.get("Type"), raw.get("Action"), actor.get("ID")
     if not (isinstance(kind, str) and isinstance(action, str) and isinstance(ident, str) and ident):
         return None
     attributes = actor.get("Attributes") or {}
+    if kind != "container" and kind != "network":
+        return Event(kind=kind, action=action, id=ident)
     if kind == "network":
         # Whom it happened to is what matters here, not to which network.
         joined = attributes.get("container")
         return Event(kind=kind, action=action, id=joined) if isinstance(joined, str) and joined else None
-    return Event(kind=kind, action=action, id=ident, labels=attributes)
+    sent = attributes.get("signal")
+    signal = sent if action == "kill" and isinstance(sent, str) else ""
+    return Event(kind=kind, action=action, id=ident, labels=labels.hints(attributes, more), signal=signal)
 
 
 def summary(raw: Mapping[str, Any]) -> Summary:
@@ -82,6 +87,7 @@ def summary(raw: Mapping[str, Any]) -> Summary:
         name=names[0].lstrip("/") if names else raw["Id"][:12],
         status=Status(raw.get("State") or "unknown"),
         labels=raw.get("Labels") or {},
+        image=raw.get("Image") or "",
         unhealthy="(unhealthy)" in (raw.get("Status") or ""),
         endpoints=tuple(sorted(str(each.get("EndpointID") or "") for each in networks.values() if each)),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -28,9 +28,15 @@ from byfahrer.engine.errors import UnreachableError
 from byfahrer.engine.interface import Event, Gap
 
 FILTERS = {
-    "type": ["container", "service", "network"],
-    # Not exec_*: each health probe on the engine makes three. `update` is a service's, and harmless of a container.
-    "event": ["start", "die", "destroy", "pause", "unpause", "update", "rename", "connect", "disconnect"],
+    "type": ["container", "service", "network", "image"],
+    "event": [
+        # Of containers. Not exec_*: each health probe on the engine makes three. health_status stands for all that
+        # begin with it. Not oom: alone it changes nothing, and what it ends dies.
+        *("start", "kill", "die", "destroy", "pause", "unpause", "rename", "health_status"),
+        *("update",),  # of services; a container's is harmless
+        *("connect", "disconnect"),  # of networks
+        *("tag", "untag", "pull", "load", "import", "delete"),  # of images
+    ],
 }
 BACKLOG = 10_000
 """Events that may wait for the loop; some MB. More, and a full look at everything is cheaper anyway."""
@@ -42,10 +48,13 @@ SUBSCRIBE_TIMEOUT = 10.0
 class ThreadedEvents:
     """One subscription: entered when the engine has accepted it."""
 
-    def __init__(self, client: APIClient, since: str, where: str, *, backlog: int = BACKLOG) -> None:
+    def __init__(
+        self, client: APIClient, since: str, where: str, *, more: Sequence[str] = (), backlog: int = BACKLOG
+    ) -> None:
         self._client = client
         self._since = since
         self._where = where
+        self._more = more
         self._backlog = backlog
         self._waiting: deque[Event] = deque()
         self._gap = False
@@ -104,7 +113,7 @@ class ThreadedEvents:
     def _read(self, source: CancellableStream[dict[str, Any]]) -> None:
         try:
             for raw in source:
-                event = convert.event(raw)
+                event = convert.event(raw, self._more)
                 if event is None:
                     continue
                 if len(self._waiting) >= self._backlog:

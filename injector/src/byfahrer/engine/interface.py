@@ -35,10 +35,13 @@ class Event:
     """Something happened to a container or service: a hint where to look, never what to believe."""
 
     kind: str
-    """`container`, `service` or `network`; for a network, `id` is the container that joins or leaves it."""
+    """`container`, `service`, `image` or `network`; for a network, `id` is the container that joins or leaves it."""
     action: str
     id: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    """A container's, as far as they say whom it concerns."""
+    signal: str = ""
+    """What a container was sent, for `kill`: a number."""
 
 
 class Gap(enum.Enum):
@@ -69,8 +72,8 @@ class Engine(Protocol):
     async def ping(self) -> None:
         """Return when the engine answered, within seconds."""
 
-    def events(self, since: str) -> AbstractAsyncContextManager[EventStream]:
-        """Subscribe; whoever lists after entering this misses nothing."""
+    def events(self, since: str, more: Sequence[str] = ()) -> AbstractAsyncContextManager[EventStream]:
+        """Subscribe; whoever lists after entering this misses nothing. `more`: labels that events carry beside ours."""
 
     async def containers(self, label: str | None = None) -> list[Summary]:
         """All containers in any state, or those with the label `key` or `key=value`."""
@@ -128,6 +131,9 @@ class Engine(Protocol):
 
         UnusableError if it is no plain file, or has more than `most` bytes.
         """
+
+    async def labels_of_services(self) -> Mapping[str, Mapping[str, str]]:
+        """Labels of all Swarm services, by the service's ID; none where this node is no manager."""
 
     async def service_labels(self, service_id: str) -> Mapping[str, str] | None:
         """Labels of a Swarm service, none where this node is no manager; None if the service is gone."""

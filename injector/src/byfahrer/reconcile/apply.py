@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from loguru import logger
 
 from byfahrer import labels
-from byfahrer.converge import sidecar_name
+from byfahrer.converge import NEXT, sidecar_name
 from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, RejectedError, UnreachableError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import Container, Inject, Remove, Rename, Restart, SidecarSpec, Start, Status
@@ -164,9 +164,14 @@ class Hands:
         owner = (await observe(self._engine, owner_id)).target
         if owner is None or not owner.alive:
             return  # an orphan, and soon reaped
-        # The owner was renamed, and the name it had went to our target.
-        await self._engine.rename(holder.id, sidecar_name(owner))
-        logger.info("Rename proxy container '{}' to '{}', as its target", name, sidecar_name(owner))
+        # The owner was renamed, and the name it had went to our target. Two that swapped names block each other.
+        wanted = sidecar_name(owner)
+        try:
+            await self._engine.rename(holder.id, wanted)
+        except ConflictError:
+            wanted += NEXT
+            await self._engine.rename(holder.id, wanted)
+        logger.info("Rename proxy container '{}' to '{}', as its target", name, wanted)
 
     @contextmanager
     def _counted(self, kind: str, memory: Memory | None) -> Iterator[None]:

@@ -117,6 +117,8 @@ class Memory:
     """When we started a sidecar, until it is seen to run."""
     draining: dict[str, float] = field(default_factory=dict)
     """Sidecars that were told to end, and until when they may take, by our clock."""
+    settled: bool = False
+    """Whether the last look found nothing to do."""
     told: tuple[str, ...] = ()
     """Problems that people know of."""
     trouble: str = ""
@@ -125,10 +127,6 @@ class Memory:
     """The sidecar that has its token from this process."""
     exit: tuple[str, int] = ("", 0)
     """The sidecar's last exit that people know of: whose, and when."""
-    image: str = ""
-    """What its sidecar is to be made from; empty if it is to have none."""
-    image_id: str | None = None
-    """What that name meant at the last look; None if there was none, or nobody asked."""
     state: State = State.NONE
     sidecar: str = ""
     sidecar_id: str = ""

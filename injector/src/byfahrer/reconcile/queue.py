@@ -122,6 +122,14 @@ class KeyedQueue:
         """How many keys wait, or are being handled."""
         return len(self._schedule.due.keys() | self._schedule.active)
 
+    def pending(self, key: str) -> bool:
+        """Whether it is still to be handled, now or later, or being handled."""
+        return key in self._schedule.due or key in self._schedule.active
+
+    def failing(self) -> list[str]:
+        """The keys that could not be handled last time, and wait for the next."""
+        return list(self._schedule.failures)
+
     async def handled(self, keys: Iterable[str]) -> None:
         """Wait until each of these, put before, has been handled once, well or badly."""
         left = {key for key in keys if key in self._schedule.due or key in self._schedule.active}

@@ -102,15 +102,9 @@ class Reconciler:
             actions=dict(self._hands.counts),
         )
 
-    async def moved(self) -> list[str]:
-        """The targets whose sidecar's image means another than at their last look: one call for each image."""
-        wanted = sorted({memory.image for memory in self._memory.values() if memory.image})
-        now = {image: await self._engine.image_id(image) for image in wanted}
-        return [
-            key
-            for key, memory in self._memory.items()
-            if memory.image and now.get(memory.image) not in (None, memory.image_id)
-        ]
+    def settled(self, target_id: str) -> bool:
+        """Whether the last look at this target, if there was one, found nothing to do: not what came of actions."""
+        return target_id not in self._memory or self._memory[target_id].settled
 
     async def reconcile(self, target_id: str, by_hand: Mapping[str, str] = NOTHING) -> float | None:
         """Look, plan, act; None, or seconds after which to look again."""
@@ -253,7 +247,7 @@ class Reconciler:
             return
         memory = self._memory.setdefault(key, Memory(target.name))
         memory.name = target.name
-        memory.image, memory.image_id = todo.image, observed.image_id
+        memory.settled = not todo.actions and todo.awaited is None
         works = todo.serving is not None and todo.serving.id in observed.proven
         if works or not todo.image:
             memory.trouble = ""

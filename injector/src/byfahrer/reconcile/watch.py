@@ -1,37 +1,45 @@
 """
-Finds out that there may be something to do: events, and a full look at every container.
+Finds out that there may be something to do: events, and a list of all containers.
 
 Events are hints and may be lost without notice: the engine drops them for slow readers, forgets them when it restarts,
-and a hung one sends none. So everything is listed after each (re)connection, once the subscription stands, and again on
-a timer; and a ping that is not answered ends a stream that hangs.
+and a hung one sends none. So everything is looked at after each (re)connection, once the subscription stands. A list
+shows what has changed on a timer, and when images or services change or events were lost. A ping that is not answered
+ends a stream that hangs; and so does a list that shows what a silent stream should have told.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import partial
 from random import uniform
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 from loguru import logger
 
 from byfahrer import labels
 from byfahrer.engine.errors import EngineError
 from byfahrer.engine.interface import Engine, EngineInfo, Event, EventStream, Gap
+from byfahrer.plan import Policy
 from byfahrer.reconcile import resync
 from byfahrer.reconcile.backoff import STEADY, delay
 from byfahrer.reconcile.queue import KeyedQueue
 
 RESYNC_INTERVAL = 30.0
 """Seconds: how long a lost event can hide; less by up to a fifth, so that many nodes do not meet."""
-PING_INTERVAL = 10.0
-"""Seconds; as docker-gen."""
+GATHER = 0.2
+"""Seconds from an event that calls for a list to the list: a build or a deployment makes several at once."""
+PING_INTERVAL = 8.0
+"""Seconds. With the time that an answer may take, a hung engine is noticed within 15."""
+TELLS_WITHIN = 1.0
+"""Seconds from a change to its event, which comes within a few milliseconds."""
 RECONNECT_CAP = 1.0
 """Seconds between tries at most: a local socket costs nothing to try."""
 DIE_WAIT = 1.0
 """Seconds from `die` to a look: a restart is over by then, and its target's sidecar is kept."""
+UNHEALTHY = "health_status: unhealthy"
 
 
 class Watch:
@@ -41,19 +49,31 @@ class Watch:
         self,
         engine: Engine,
         queue: KeyedQueue,
-        tracks: Callable[[str], bool],
+        policy: Policy,
         *,
+        tracks: Callable[[str], bool],
+        settled: Callable[[str], bool],
         on_ready: Callable[[EngineInfo, list[str]], Coroutine[Any, Any, None]],
+        on_stopping: Callable[[str, str], Coroutine[Any, Any, None]],
         resync_interval: float = RESYNC_INTERVAL,
         ping_interval: float = PING_INTERVAL,
     ) -> None:
         self._engine = engine
         self._queue = queue
+        self._policy = policy
         self._tracks = tracks
         """Whether a target without any label of ours concerns us: it may have a sidecar made by hand."""
+        self._settled = settled
+        """Whether the last look at a target found nothing to do."""
         self._on_ready = on_ready
+        self._on_stopping = on_stopping
+        """Called at once with a target's ID and the signal that it was sent."""
         self._resync_interval = resync_interval
         self._ping_interval = ping_interval
+        self._marks = resync.Marks(policy)
+        self._services = resync.NO_SERVICES
+        self._list_soon = anyio.Event()
+        self._images_changed = False
         self.connected = False
         """Whether a subscription stands, and everything was listed after it."""
         self.last_event = 0.0
@@ -63,7 +83,7 @@ class Watch:
         self.events = 0
         """Since the process started; likewise the next."""
         self.gaps = 0
-        """How often events came too fast and some were lost."""
+        """How often events were lost: they came too fast, or not at all."""
         self.reconnects = 0
         """How often the engine was lost, or could not be had."""
 
@@ -74,8 +94,8 @@ class Watch:
             begun = anyio.current_time()
             try:
                 info = await self._engine.connect()
-                async with self._engine.events(info.now) as events:
-                    found = await self.resync(urgent=True)
+                async with self._engine.events(info.now, [label for label, _ in self._policy.only_labels]) as events:
+                    found = await self.look_at_everything()
                     told = ""
                     self.connected = True
                     await self._follow(events, partial(self._on_ready, info, found))
@@ -92,13 +112,28 @@ class Watch:
                 told = text
             await anyio.sleep(delay(failures, first=0.25, cap=RECONNECT_CAP))
 
-    async def resync(self, *, urgent: bool) -> list[str]:
-        """List everything and have it looked at; the targets found."""
-        found = resync.targets(await self._engine.containers())
+    async def look_at_everything(self) -> list[str]:
+        """Have every target looked at, whatever was known of it; those there are."""
+        self._marks.forget()
+        await self.resync(urgent=True)
+        return list(self._marks)
+
+    async def resync(self, *, urgent: bool = False) -> list[str]:
+        """List everything, and have what changed looked at: these targets."""
+        listed = await self._engine.containers()
+        if resync.tasks(listed):
+            try:
+                self._services = await self._engine.labels_of_services()
+            except EngineError as error:  # what they were is the better guess
+                logger.debug("The labels of services could not be read: {}", error)
+        changed = self._marks.changed(listed, self._services)
         self.last_resync = time.time()
-        for target_id in found:
+        for target_id in changed:
             self._queue.put(target_id, urgent=urgent)
-        return found
+        for target_id in self._marks:
+            if not self._settled(target_id):
+                self._queue.put(target_id, urgent=False)
+        return changed
 
     async def _follow(self, events: EventStream, announce: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Take events until the stream ends."""
@@ -106,38 +141,48 @@ class Watch:
             # Not waited for: what was found may take its time, and events do not wait.
             tasks.start_soon(announce)
             tasks.start_soon(self._keep_awake, events)
-            tasks.start_soon(self._keep_in_sync)
+            tasks.start_soon(self._keep_in_sync, events)
             async for event in events:
-                try:
-                    await self._take(event)
-                except EngineError as error:
-                    logger.debug("An event could not be followed: {}", error)
+                self._take(event, tasks)
             tasks.cancel_scope.cancel()
 
-    async def _take(self, event: Event | Gap) -> None:
+    def _take(self, event: Event | Gap, tasks: TaskGroup) -> None:
+        """Never waits: the next event may be the one that is in a hurry."""
         self.last_event = time.time()
         if isinstance(event, Gap):
+            logger.warning("Events came faster than they could be taken: listing what has changed")
             self.gaps += 1
-            logger.warning("Events came faster than they could be taken: looking at everything again")
-            await self.resync(urgent=True)
+            self._list_soon.set()
             return
         self.events += 1
         if event.kind == "service":
-            for task in await self._engine.containers(f"{labels.SWARM_SERVICE}={event.id}"):
-                self._queue.put(task.id)
+            self._list_soon.set()
+        elif event.kind == "image":
+            self._images_changed = True
+            self._list_soon.set()
         elif event.kind == "network":
             # Networks go and come with each restart too, between `die` and `start`.
             if self._tracks(event.id):
                 self._queue.put(event.id, DIE_WAIT, urgent=False)
-        elif event.kind == "container" and event.action != "update":
-            target_id = labels.claim(event.labels)
-            if target_id is not None:
-                self._queue.put(target_id, urgent=False)
-            if self._concerns(event.id, event.labels):
-                self._queue.put(event.id, DIE_WAIT if event.action == "die" else 0.0)
+        elif event.kind == "container":
+            self._take_from_container(event, tasks)
 
-    def _concerns(self, target_id: str, carried: Mapping[str, str]) -> bool:
-        return labels.mentions(carried) or self._tracks(target_id)
+    def _take_from_container(self, event: Event, tasks: TaskGroup) -> None:
+        covered = resync.may_cover(self._policy, event.labels)
+        concerned = (covered and labels.mentions(event.labels)) or self._tracks(event.id)
+        if event.action == "kill":
+            # Nothing has ended yet.
+            if concerned:
+                tasks.start_soon(self._on_stopping, event.id, event.signal)
+            return
+        if event.action == "update" or (event.action.startswith("health_status") and event.action != UNHEALTHY):
+            return
+        target_id = labels.claim(event.labels)
+        if target_id is not None and (covered or self._tracks(target_id)):
+            self._queue.put(target_id, urgent=False)
+        # A target's own health is no business of its sidecar.
+        if concerned and event.action != UNHEALTHY:
+            self._queue.put(event.id, DIE_WAIT if event.action == "die" else 0.0)
 
     async def _keep_awake(self, events: EventStream) -> None:
         while True:
@@ -149,10 +194,29 @@ class Watch:
                 events.close()
                 return
 
-    async def _keep_in_sync(self) -> None:
+    async def _keep_in_sync(self, events: EventStream) -> None:
+        """List when an event asks for it, and on a timer."""
+        seen = self.events
         while True:
-            await anyio.sleep(self._resync_interval * uniform(0.8, 1.0))  # noqa: S311 - jitter, not secrets
+            with anyio.move_on_after(self._resync_interval * uniform(0.8, 1.0)):  # noqa: S311 - jitter, not secrets
+                await self._list_soon.wait()
+                await anyio.sleep(GATHER)
+            self._list_soon = anyio.Event()
+            if self._images_changed:
+                # Whose sidecar's image lost its name shows in the list; who waits for an image does not.
+                self._images_changed = False
+                for target_id in self._queue.failing():
+                    self._queue.put(target_id)
             try:
-                await self.resync(urgent=False)
+                changed = await self.resync()
             except EngineError as error:
                 logger.debug("The resync waits for the next turn: {}", error)
+                continue
+            if changed and self.events == seen:
+                await anyio.sleep(TELLS_WITHIN)
+            if changed and self.events == seen:
+                logger.warning("No event told of what changed: opening the event stream anew")
+                self.gaps += 1
+                events.close()
+                return
+            seen = self.events

@@ -2,6 +2,7 @@
 
 import pytest
 
+from byfahrer import labels
 from byfahrer.engine import convert
 from byfahrer.engine.interface import Event
 from byfahrer.model import Mount, Network, SidecarSpec, Status
@@ -193,11 +194,45 @@ def test_the_user_is_the_one_asked_for():
 
 
 def test_events_that_are_none_are_nothing():
-    good = {"Type": "container", "Action": "start", "Actor": {"ID": "a", "Attributes": {"k": "v"}}}
+    good = {"Type": "container", "Action": "start", "Actor": {"ID": "a"}}
 
-    assert convert.event(good).labels == {"k": "v"}
+    assert convert.event(good) is not None
     for bad in ({}, good | {"Actor": None}, good | {"Actor": {"ID": ""}}, good | {"Action": 1}):
         assert convert.event(bad) is None
+
+
+def test_of_an_event_is_kept_whom_it_concerns_and_not_all_that_an_image_carries():
+    target = "e" * 64
+    carried = {"image": "x", "name": "y", "byfahrer.target": target, "com.docker.swarm.service.id": "s"}
+    carried |= {f"byfahrer.{number}": "long" * 1000 for number in range(1000)}
+    raw = {"Type": "container", "Action": "start", "Actor": {"ID": "a", "Attributes": carried}}
+    found = convert.event(raw)
+
+    assert labels.claim(found.labels) == target
+    assert labels.mentions(found.labels)
+    assert len(found.labels) <= 3
+    assert convert.event(raw, ["image", "not-there"]).labels == {**found.labels, "image": "x"}
+    assert sum(map(len, found.labels.values())) < 100
+
+
+@pytest.mark.parametrize(
+    ("raw", "signal"),
+    [
+        ({"Action": "kill", "Actor": {"ID": "a", "Attributes": {"signal": "15"}}}, "15"),
+        ({"Action": "kill", "Actor": {"ID": "a"}}, ""),
+        ({"Action": "kill", "Actor": {"ID": "a", "Attributes": {"signal": 15}}}, ""),
+        ({"Action": "start", "Actor": {"ID": "a", "Attributes": {"signal": "15"}}}, ""),
+    ],
+)
+def test_a_kill_says_with_which_signal(raw, signal):
+    assert convert.event({"Type": "container", **raw}).signal == signal
+
+
+def test_events_of_images_and_services_say_where_to_look():
+    for kind, action in (("image", "tag"), ("service", "update")):
+        raw = {"Type": kind, "Action": action, "Actor": {"ID": "a", "Attributes": {"name": "b", "byfahrer.x": ""}}}
+
+        assert convert.event(raw) == Event(kind=kind, action=action, id="a")
 
 
 def test_a_sidecar_is_confined():

@@ -6,6 +6,7 @@ import pytest
 from loguru import logger
 
 from byfahrer import settings
+from byfahrer.engine.errors import RejectedError
 from byfahrer.model import Status
 from byfahrer.reconcile.memory import State
 from byfahrer.reconcile.reconciler import PROOF, PROOF_WAIT, PassingError, Reconciler, UnmetError
@@ -301,38 +302,6 @@ async def test_a_name_that_another_injector_gives_at_the_same_moment_is_no_probl
     assert world.engine.served(key)
 
 
-class TestImages:
-    """Which targets an event about images concerns."""
-
-    async def test_those_whose_images_name_has_moved(self):
-        world, key = await serving()
-        other = world.engine.run("plain", {"byfahrer.proxy-image": "sslterm:2"})
-        await world.look_like_the_queue(other)
-        assert await world.reconciler.moved() == []
-        retag(world)
-        assert await world.reconciler.moved() == [key]
-        world.engine.delete(other)
-        await world.settle()
-        await world.look(key)
-        assert await world.reconciler.moved() == []
-
-    async def test_those_whose_image_was_missing(self):
-        world, _ = await serving()
-        waits = world.engine.run("waits", {"byfahrer.proxy-image": "sslterm:2"})
-        await world.look_like_the_queue(waits)
-        world.engine.images["sslterm:2"] = "sha256:2"
-        world.engine.calls.clear()
-
-        assert await world.reconciler.moved() == [waits]
-        assert dict(world.engine.calls) == {"image_id": 2}
-
-    async def test_not_those_whose_image_was_removed(self):
-        world, _ = await serving()
-        world.engine.images.clear()
-
-        assert await world.reconciler.moved() == []
-
-
 class TestUnwell:
     async def test_a_silent_or_unhealthy_one_is_restarted_at_its_pace(self, said):
         world, key = await serving()
@@ -455,8 +424,17 @@ class TestSnapshot:
         await world.look_like_the_queue(key)
         (shown,) = world.reconciler.snapshot().targets
 
-        assert (shown.state, shown.action) == (State.FAILING, "inject")
+        assert (shown.state, shown.action) == (State.FAILING, "")
         assert shown.error.startswith("image 'sslterm' is not on this engine")
+        assert world.reconciler.snapshot().actions == {}
+
+        world.engine.images["sslterm"] = "sha256:1"
+        world.engine.broken["create"] = [RejectedError(500, "no space left on device")]
+        world.now += 60
+        await world.look_like_the_queue(key)
+        (shown,) = world.reconciler.snapshot().targets
+        assert (shown.state, shown.action) == (State.FAILING, "inject")
+        assert shown.error.endswith("cannot be made: the engine answered 500: no space left on device")
         assert world.reconciler.snapshot().actions == {("inject", "failed"): 1}
 
         world.engine.images["sslterm"] = "sha256:1"

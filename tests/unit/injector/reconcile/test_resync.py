@@ -1,5 +1,10 @@
 """A list of containers says whom to look at, and wastes no look on others."""
 
+from dataclasses import replace
+
+import pytest
+
+from byfahrer import settings
 from byfahrer.model import Status, Summary
 from byfahrer.reconcile import resync
 
@@ -28,3 +33,93 @@ def test_running_containers_with_our_labels_or_of_a_service_are_looked_at_and_ta
     )
 
     assert found == ["asks", "old", "task", "paused", GONE, "hand"]
+
+
+TARGET = "a" * 64
+ASKS = {"byfahrer_proxy__image": "sslterm"}
+
+
+def pair(**sidecar):
+    """A target and its sidecar."""
+    target = replace(listed(TARGET, **ASKS), endpoints=("e1",))
+    return [target, replace(listed("s", byfahrer_target=TARGET), image="sslterm", **sidecar)]
+
+
+def test_the_first_list_is_all_new_and_the_same_again_is_nothing():
+    marks = resync.Marks(settings.policy())
+
+    assert marks.changed(pair()) == [TARGET]
+    assert marks.changed(list(reversed(pair()))) == []
+    assert list(marks) == [TARGET]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [replace(pair()[0], endpoints=("e2",)), pair()[1]],
+        [replace(pair()[0], name="renamed"), pair()[1]],
+        [replace(pair()[0], status=Status.PAUSED), pair()[1]],
+        [replace(pair()[0], status=Status.EXITED), pair()[1]],
+        pair()[1:],
+        pair()[:1],
+        pair(status=Status.EXITED),
+        pair(name="renamed"),
+        pair(unhealthy=True),
+        pair(id="t"),
+        [pair()[0], replace(pair()[1], image="sha256:1")],
+        [*pair(), listed("another", byfahrer_target=TARGET)],
+    ],
+)
+def test_whatever_a_look_could_find_changed_is_a_change(other):
+    marks = resync.Marks(settings.policy())
+    marks.changed(pair())
+
+    assert marks.changed(other) == [TARGET]
+    assert marks.changed(other) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [replace(pair()[0], unhealthy=True), pair()[1]],
+        [replace(pair()[0], image="sha256:1"), pair()[1]],
+        [*pair(), listed("stranger", com_example="x")],
+    ],
+)
+def test_what_no_look_minds_is_none(other):
+    marks = resync.Marks(settings.policy())
+    marks.changed(pair())
+
+    assert marks.changed(other) == []
+
+
+def test_who_is_gone_is_named_once_and_forgotten():
+    marks = resync.Marks(settings.policy())
+    marks.changed(pair())
+
+    assert marks.changed([]) == [TARGET]
+    assert marks.changed([]) == []
+    assert list(marks) == []
+
+
+def test_after_forgetting_all_is_new_and_who_went_meanwhile_gone():
+    marks = resync.Marks(settings.policy())
+    second = "b" * 64
+    marks.changed([*pair(), listed(second, **ASKS)])
+    marks.forget()
+
+    assert marks.changed(pair()) == [TARGET, second]
+    assert marks.changed(pair()) == []
+
+
+def test_the_labels_of_its_service_are_part_of_a_task():
+    marks = resync.Marks(settings.policy())
+    task = [listed(TARGET, com_docker_swarm_service_id="svc")]
+    assert resync.tasks(task)
+    assert not resync.tasks(pair())
+    marks.changed(task, {"svc": {"a": "1", "b": "2"}})
+
+    assert marks.changed(task, {"svc": {"b": "2", "a": "1"}, "other": {"c": "3"}}) == []
+    assert marks.changed(task, {"svc": {"a": "1"}}) == [TARGET]
+    assert marks.changed(task, {"svc": {}}) == [TARGET]
+    assert marks.changed(task, {}) == [TARGET]
