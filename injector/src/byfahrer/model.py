@@ -131,6 +131,10 @@ class Container:
     Where the image is gone and nobody can tell, every label that could claim one counts as inherited.
     """
     mounts: tuple[Mount, ...] = ()
+    published: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Its TCP ports that the engine publishes, and where on the host: `0.0.0.0:80`."""
+    first_port: int = 0
+    """The lowest port that any user may bind in its namespace, where whoever created it chose one."""
     user: str = ""
     """As it was created; empty for the image's own."""
     capabilities: tuple[str, ...] = ()
