@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import chain
 
 from hypothesis import strategies as st
 
@@ -46,6 +47,12 @@ ON_ALL = {
     "clock": ["-86400", "-5", "5", "86400"],
 }  # fmt: skip
 
+# Before the first list on the timer, and after it: from then on only what has changed is looked at.
+BEGINNINGS = [
+    [Step("run", wait=0.5), Step("run", who=1, what="task", wait=0.5)],
+    [Step("service", what="asks"), Step("run", wait=0.5), Step("run", who=1, what="task", wait=40.0)],
+]
+
 
 def _one(do, whats):
     who = WHO if do in ON_TARGETS else st.just(0)
@@ -61,8 +68,11 @@ def steps(without=()):
         if do not in without
     }
     step = st.one_of([_one(do, whats) for do, whats in kinds.items()])
-    first = [Step("run", who=0, wait=0.5), Step("run", who=1, what="task", wait=0.5)]
-    return st.lists(step, min_size=1, max_size=15).map(lambda others: [*first, *others])
+    single = step.map(lambda one: [one])
+    # Of this no event tells at all.
+    unheard = step.map(lambda one: [Step("engine", what="deaf"), one, Step("engine", what="hears")])
+    happens = st.lists(st.one_of(single, single, single, unheard), min_size=1, max_size=15)
+    return st.builds(lambda first, others: [*first, *chain(*others)], st.sampled_from(BEGINNINGS), happens)
 
 
 # What needs a Swarm, a clock that may be set, or an engine that fails when it is told to, stays in memory.
