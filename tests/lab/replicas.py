@@ -31,8 +31,8 @@ NEW = 25
 KEPT = 4
 """Connections that are kept, with `OFTEN` seconds between requests."""
 OFTEN = 0.05
-SLOW = 3
-"""Requests under way that take a second each."""
+SLOW = 4
+"""Requests under way that take a second each, as many on each of two replicas."""
 _CONNECT = 1.0
 _AWAY = 0.3
 """Seconds for which a replica that refused is not asked."""
@@ -125,8 +125,8 @@ class Load:
 
     def _clients(self):
         yield self._come_and_go()
-        yield from (self._stay() for _ in range(KEPT))
-        yield from (self._wait() for _ in range(SLOW))
+        yield from (self._stay(place) for place in range(KEPT))
+        yield from (self._wait(place) for place in range(SLOW))
 
     async def _come_and_go(self) -> None:
         under_way: set[asyncio.Task[None]] = set()
@@ -139,19 +139,19 @@ class Load:
             await asyncio.sleep(max(due - monotonic(), 0))
         await asyncio.gather(*under_way)
 
-    async def _wait(self) -> None:
+    async def _wait(self, place: int) -> None:
         while not self._over:
-            await self._once("slow", b"/slow")
+            await self._once("slow", b"/slow", place)
 
-    async def _once(self, kind: str, path: bytes) -> None:
+    async def _once(self, kind: str, path: bytes, place: int | None = None) -> None:
         with self._counting(kind):
-            reader, writer = await self._connect(kind)
+            reader, writer = await self._connect(kind, place)
             try:
                 await ask(reader, writer, path)
             finally:
                 writer.close()
 
-    async def _stay(self) -> None:
+    async def _stay(self, place: int) -> None:
         connection = None
         while not self._over:
             if connection is not None and (connection[0].at_eof() or connection[1].is_closing()):
@@ -159,7 +159,7 @@ class Load:
                 connection = None
             more = False
             with self._counting("kept"):
-                connection = connection or await self._connect("kept")
+                connection = connection or await self._connect("kept", place)
                 more = await ask(*connection, b"/kept")
             if connection is not None and not more:
                 connection[1].close()
@@ -175,15 +175,17 @@ class Load:
         else:
             self.answered[kind] += 1
 
-    async def _connect(self, kind: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self, kind: str, place: int | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """`place`: which of the replicas to prefer, so that each has as many of such clients; without one, in turn."""
         deadline = monotonic() + _NOBODY
         name = "localhost" if self._context else None
         while True:
             now = monotonic()
             there = [each for each in self._replicas if self._away.get(each, 0.0) <= now]
             if there:
-                self._turn += 1
-                chosen = there[self._turn % len(there)]
+                if place is None:
+                    self._turn += 1
+                chosen = there[(self._turn if place is None else place) % len(there)]
                 try:
                     return await asyncio.wait_for(
                         asyncio.open_connection(*chosen, ssl=self._context, server_hostname=name), _CONNECT

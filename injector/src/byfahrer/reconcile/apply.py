@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from loguru import logger
 
 from byfahrer import labels
 from byfahrer.converge import NEXT, sidecar_name
-from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError
+from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, RejectedError, UnreachableError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import Container, Inject, Remove, Rename, Restart, SidecarSpec, Start, Status
 from byfahrer.reconcile import deliver
+from byfahrer.reconcile.images import missing
 from byfahrer.reconcile.memory import Memory
 from byfahrer.reconcile.observe import observe
 
@@ -126,6 +127,14 @@ class Hands:
             await self._engine.remove(sidecar.id)
         return 0.0
 
+    async def relieve(self, sidecar: Container, memory: Memory) -> None:
+        """Have a sidecar leave as soon as it sees its successor listen. It may be told any number of times."""
+        start = (sidecar.id, sidecar.started_at)
+        if start not in memory.relieved:
+            with suppress(NotFoundError, ConflictError):
+                await self._engine.kill(sidecar.id, sidecar.labels[labels.HAND_OVER])
+                memory.relieved |= {start}
+
     async def rename(self, action: Rename, target: Container, memory: Memory) -> None:
         with self._counted("rename", memory):
             try:
@@ -142,7 +151,9 @@ class Hands:
         try:
             return await self._engine.create(action.name, target.id, spec, labels.sidecar_labels(target, spec))
         except NotFoundError as error:
-            raise no_image(spec.image) from error
+            raise UnmetError(missing(spec.image)) from error
+        except RejectedError as error:
+            raise UnmetError(f"its proxy container '{action.name}' cannot be made: {error}") from error
         except ConflictError as error:
             await self._settle_name(action.name, target.id)
             raise PassingError(f"the name '{action.name}' was taken for a moment") from error
@@ -181,7 +192,3 @@ class Hands:
             self.counts[kind, result] += 1
             if memory is not None:
                 memory.action, memory.acted_at = kind, time.time()
-
-
-def no_image(image: str) -> UnmetError:
-    return UnmetError(f"image {image!r} is not on this engine: build or pull it (docker pull {image})")

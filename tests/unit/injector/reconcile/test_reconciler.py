@@ -41,7 +41,7 @@ async def test_a_target_gets_its_sidecar_with_three_calls_beside_the_look():
 
     assert await world.look(key) is None
     assert world.engine.served(key)
-    assert dict(world.engine.calls) == {"inspect": 1, "containers": 1, "create": 1, "start": 1}
+    assert dict(world.engine.calls) == {"inspect": 1, "containers": 1, "image_id": 1, "create": 1, "start": 1}
 
 
 async def test_what_was_seen_is_told_each_time():
@@ -150,7 +150,7 @@ async def test_a_sidecar_that_somebody_removes_as_it_is_started_again_is_nobodys
 
 
 async def test_an_image_that_is_not_there_is_told_once_and_used_when_it_comes(said):
-    world = World()
+    world = World(pull="never")
     world.engine.images.clear()
     key = world.engine.run("www", ASKS)
     for _ in range(3):
