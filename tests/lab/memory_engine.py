@@ -52,8 +52,12 @@ class MemoryEngine:
         """Of each sidecar: whose namespace it sits in, and since which start of that container."""
         self.images = {image: f"sha256:{image}" for image in images}
         """Their IDs by name."""
-        self.image_labels = {"sslterm": {"sslterm.hand-over": "on"}}
+        self.image_labels = {"sslterm": {"sslterm.hand-over": "SIGUSR2"}}
         """What they give to the containers that are made from them, by name."""
+        self.leaving: set[tuple[str, int]] = set()
+        """The starts of those that leave as soon as another one listens at the same port."""
+        self.deaf_ones: set[str] = set()
+        """Those that run and do not listen."""
         self.lasts = False
         """Whether those that are told to end take their time, instead of ending at once."""
         self.registry: dict[str, str] = {}
@@ -75,6 +79,14 @@ class MemoryEngine:
         """By container and path."""
         self.pings_fail = False
         self.streams: list[Stream] = []
+        self.clock = None
+        """Nanoseconds since 1970, instead of a counter; it may jump, as that of a machine."""
+        self.began = None
+        """Called with the ID of a container whose process has just started."""
+        self.told = None
+        """Called with the ID of a container that was sent a signal, and with the signal."""
+        self.endpoints: dict[str, tuple[str, ...]] = {}
+        """Of each container with networks of its own; new ones with each start."""
         self._ids = itertools.count(1)
         self._time = 0
 
@@ -89,12 +101,20 @@ class MemoryEngine:
         return container.id
 
     def up(self, key):
-        self._set(key, status=Status.RUNNING, pid=100, started_at=self._now())
+        if self._has_networks(key):
+            self.endpoints[key] = (f"e{next(self._ids)}",)
+            self._emit("connect", key, kind="network")
+        self._set(key, status=Status.RUNNING, pid=100, started_at=self._now(), health="")
         self._emit("start", key)
+        if self.began:
+            self.began(key)
 
     def down(self, key, status=Status.EXITED, code=0):
         self._set(key, status=status, pid=0, finished_at=self._now(), exit_code=code)
         self._emit("die", key)
+        if self._has_networks(key):
+            self.endpoints[key] = ("",)
+            self._emit("disconnect", key, kind="network")
 
     def bounce(self, key):
         """As docker restart."""
@@ -109,11 +129,37 @@ class MemoryEngine:
         self._set(key, status=Status.PAUSED)
         self._emit("pause", key)
 
+    def unpause(self, key):
+        self._set(key, status=Status.RUNNING)
+        self._emit("unpause", key)
+
+    def flap(self, key):
+        """It loses its network and gets it back: the same namespace, other places in it."""
+        self._emit("disconnect", key, kind="network")
+        self.endpoints[key] = (f"e{next(self._ids)}",)
+        self._emit("connect", key, kind="network")
+
+    def call(self, key, name):
+        """Give it another name."""
+        self._set(key, name=name)
+        self._emit("rename", key)
+
+    def sicken(self, key):
+        """As a probe of the engine that fails."""
+        self._set(key, health="unhealthy")
+        self._emit("health_status: unhealthy", key)
+
+    def end_streams(self):
+        """As an engine that stops, or a connection that breaks."""
+        for stream in self.streams:
+            stream.close()
+
     def delete(self, key):
         if self.all[key].alive:
             self.down(key)
         self._emit("destroy", key)
         del self.all[key]
+        self.endpoints.pop(key, None)
 
     def set_clock_back(self, starts=1000):
         """By as much as so many of the starts before took."""
@@ -150,7 +196,7 @@ class MemoryEngine:
             raise UnreachableError("no answer")
 
     @asynccontextmanager
-    async def events(self, since):
+    async def events(self, since, more=()):
         self._called("events")
         stream = Stream()
         self.streams.append(stream)
@@ -170,10 +216,8 @@ class MemoryEngine:
                 status=c.status,
                 labels=c.labels,
                 image=c.image if self.images.get(c.image, c.image_id) == c.image_id else c.image_id,
-                unhealthy=c.health == "unhealthy",
-                endpoints=(f"{c.id}@{c.started_at}",)
-                if c.alive and not c.network_mode.startswith("container:")
-                else (),
+                unhealthy=c.alive and c.health == "unhealthy",
+                endpoints=self.endpoints.get(c.id, ()),
             )
             for c in self.all.values()
             if not key or (key in c.labels and value in ("", c.labels[key]))
@@ -216,14 +260,19 @@ class MemoryEngine:
     async def start(self, container_id):
         self._called("start")
         await anyio.lowlevel.checkpoint()
-        if self._find(container_id).status is not Status.RUNNING:
+        status = self._find(container_id).status
+        if status is Status.PAUSED:
+            raise ConflictError("cannot start a paused container, try unpause instead")
+        if status is Status.REMOVING:
+            raise ConflictError("container is marked for removal and cannot be started")
+        if status is not Status.RUNNING:
             self._join(container_id)
 
     async def restart(self, container_id):
         self._called("restart")
         await anyio.lowlevel.checkpoint()
-        self._find(container_id)
-        self.down(container_id)
+        if self._find(container_id).alive:
+            self.down(container_id)
         self._join(container_id)
 
     async def kill(self, container_id, signal):
@@ -233,13 +282,18 @@ class MemoryEngine:
             raise ConflictError("it is not running")
         self.killed.append((container_id, signal))
         self._emit("kill", container_id, signal)
+        if self.told:
+            self.told(container_id, signal)
         if signal == "SIGTERM" and not self.lasts:
             self.down(container_id)
+        if signal == self.all[container_id].labels.get("sslterm.hand-over"):
+            self.leaving.add((container_id, self.all[container_id].started_at))
+            self._leave()
 
     async def stop(self, container_id, grace):
         self._called("stop")
         await anyio.lowlevel.checkpoint()
-        if self._find(container_id).status is Status.RUNNING:
+        if self._find(container_id).alive:
             self.down(container_id)
 
     async def remove(self, container_id):
@@ -250,9 +304,10 @@ class MemoryEngine:
 
     async def rename(self, container_id, name):
         self._called("rename")
+        self._find(container_id)
         if any(c.name == name for c in self.all.values()):
             raise ConflictError("name in use")
-        self._set(container_id, name=name)
+        self.call(container_id, name)
 
     async def last_words(self, container_id):
         self._called("last_words")
@@ -309,6 +364,19 @@ class MemoryEngine:
             # As sslterm: it starts well, and exits.
             self.said[key] = f"frontend-addr={port}: already in use in this network namespace"
             self.down(key, code=1)
+        self._leave()
+
+    def _leave(self):
+        """Who is to leave as soon as another one listens at the same place."""
+        for each in [c for c in self.all.values() if (c.id, c.started_at) in self.leaving and c.alive]:
+            here = (self.namespaces[each.id], _frontend(each))
+            others = [c for c in self.all.values() if c.id != each.id and c.alive and c.id not in self.deaf_ones]
+            if here in [(self.namespaces.get(c.id), _frontend(c)) for c in others]:
+                self.leaving.discard((each.id, each.started_at))
+                if self.told:
+                    self.told(each.id, "SIGTERM")
+                if not self.lasts:
+                    self.down(each.id)
 
     def _called(self, method):
         self.calls[method] += 1
@@ -322,17 +390,25 @@ class MemoryEngine:
 
     def _now(self):
         self._time += 1
-        return self._time * 1_000_000
+        # No two moments are the same, whatever the clock.
+        return self.clock() + self._time if self.clock else self._time * 1_000_000
 
-    def _emit(self, action, key, signal=""):
-        self._send(Event(kind="container", action=action, id=key, labels=self.all[key].labels, signal=signal))
+    def _has_networks(self, key):
+        return not self.all[key].network_mode.startswith(("container:", "host"))
+
+    def _emit(self, action, key, signal="", kind="container"):
+        labels = self.all[key].labels if kind == "container" else {}
+        self._send(Event(kind=kind, action=action, id=key, labels=labels, signal=signal))
 
     def _send(self, event):
-        if self.deaf:
-            return
-        for stream in self.streams:
-            stream.waiting.append(event)
-            stream.changed.set()
+        if not self.deaf:
+            for stream in self.streams:
+                self.deliver(stream, event)
+
+    def deliver(self, stream, event):
+        """Have a subscriber read an event: at once, once, and in order, which tests may change."""
+        stream.waiting.append(event)
+        stream.changed.set()
 
 
 def _frontend(sidecar):
@@ -340,4 +416,4 @@ def _frontend(sidecar):
 
 
 def _shares(sidecar):
-    return sidecar.env.get("SSLTERM_HAND_OVER") == "on" and sidecar.labels.get("sslterm.hand-over") == "on"
+    return sidecar.env.get("SSLTERM_HAND_OVER") == "on" and "sslterm.hand-over" in sidecar.labels

@@ -10,7 +10,7 @@ settings have read them here: what would stop the sidecar is refused before ther
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,7 +30,9 @@ SPEC: Final = "byfahrer.spec"
 VERSION: Final = "byfahrer.version"
 MANUAL: Final = "byfahrer.manual"
 HAND_OVER: Final = "sslterm.hand-over"
-"""On images of sslterm, `on`: what is made from them can share its port with its successor."""
+"""On images of sslterm: the signal at which what is made from them leaves as soon as a successor has its port."""
+SIGNALS: Final = ("SIGUSR1", "SIGUSR2")
+"""Those that an image may ask for: it must not have its sidecars killed by us."""
 NAMES: Final = "names"
 """More names for a target's certificate."""
 LEAF_LIFETIME: Final = "leaf-lifetime"
@@ -122,9 +124,9 @@ def _may_ask(label: str) -> bool:
     return label.startswith((SHORT, LONG)) and label not in _BOOKKEEPING
 
 
-def hints(labels: Mapping[str, str]) -> dict[str, str]:
-    """Of any number of labels the few that `claim` and `mentions` go by: an image may have megabytes of them."""
-    found = {label: labels[label] for label in (TARGET, SWARM_SERVICE) if label in labels}
+def hints(labels: Mapping[str, str], more: Iterable[str] = ()) -> dict[str, str]:
+    """Of any number of labels the few that `claim` and `mentions` go by, and `more`: an image may have megabytes."""
+    found = {label: labels[label] for label in (TARGET, SWARM_SERVICE, *more) if label in labels}
     first = next(filter(_may_ask, labels), None)
     return found if first is None else {first: "", **found}
 

@@ -23,7 +23,7 @@ import anyio
 from sslterm import netns
 from sslterm.relay.listener import bind, direct
 from sslterm.relay.policy import Backend
-from sslterm.settings import AUTO_PORTS, Address, Settings
+from sslterm.settings import AUTO, AUTO_PORTS, Address, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,16 +86,34 @@ def try_addresses(settings: Settings) -> None:
                 bind(wanted, shared=settings.hand_over, listening=False).close()
             except OSError as error:
                 raise _refused(f"{name}={wanted}", [(wanted, error)]) from None
+        elif wanted is AUTO:
+            _try_auto(settings)
+
+
+def _try_auto(settings: Settings) -> None:
+    refusals: list[tuple[Address, OSError]] = []
+    for address in (Address("", port) for port in AUTO_PORTS):
+        try:
+            bind(address, shared=settings.hand_over, listening=False).close()
+        except OSError as error:
+            refusals.append((address, error))
+        else:
+            return
+    raise _refused("frontend-addr=auto", refusals)
 
 
 def _listen(address: Address, settings: Settings) -> socket.socket:
     listener = bind(address, shared=settings.hand_over)
     if settings.hand_over:
-        host, port = listener.getsockname()[:2]
-        own = netns.Listener(ipaddress.ip_address(host.partition("%")[0]), port, os.geteuid())
         with suppress(OSError):  # without it the kernel shares the clients out, and the one before serves its share
-            direct(listener, max(netns.read_listeners().count(own) - 1, 0))
+            direct(listener, max(netns.read_listeners().count(as_listed(listener)) - 1, 0))
     return listener
+
+
+def as_listed(listener: socket.socket) -> netns.Listener:
+    """How one of our own shows among those who listen here; so does any other of this user at the same address."""
+    host, port = listener.getsockname()[:2]
+    return netns.Listener(ipaddress.ip_address(host.partition("%")[0]), port, os.geteuid())
 
 
 def _refused(setting: str, refusals: list[tuple[Address, OSError]]) -> Unable:

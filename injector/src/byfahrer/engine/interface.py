@@ -22,6 +22,12 @@ class EngineInfo:
     """In a Swarm: `manager` or `worker`; `none` outside of one."""
     now: str
     """The engine's clock, in the form that `events` takes it."""
+    security: tuple[str, ...] = ()
+    """What confines containers: `seccomp`, `apparmor`; `userns`, `rootless` where their users are others outside."""
+    unlimited: tuple[str, ...] = ()
+    """What it cannot limit: `memory`, `pids`."""
+    live_restore: bool = False
+    """Whether containers run on while the engine restarts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +72,8 @@ class Engine(Protocol):
     async def ping(self) -> None:
         """Return when the engine answered, within seconds."""
 
-    def events(self, since: str) -> AbstractAsyncContextManager[EventStream]:
-        """Subscribe; whoever lists after entering this misses nothing."""
+    def events(self, since: str, more: Sequence[str] = ()) -> AbstractAsyncContextManager[EventStream]:
+        """Subscribe; whoever lists after entering this misses nothing. `more`: labels that events carry beside ours."""
 
     async def containers(self, label: str | None = None) -> list[Summary]:
         """All containers in any state, or those with the label `key` or `key=value`."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from loguru import logger
 
 from byfahrer import labels
-from byfahrer.converge import sidecar_name
+from byfahrer.converge import NEXT, sidecar_name
 from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, RejectedError, UnreachableError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import Container, Inject, Remove, Rename, Restart, SidecarSpec, Start, Status
@@ -55,6 +55,7 @@ class Hands:
             if await self._start(sidecar_id, action, target):
                 memory.joins.started(sidecar_id, target.started_at)
                 memory.begun[sidecar_id] = self._clock()
+                memory.token = sidecar_id
 
     async def _start(self, sidecar_id: str, action: Inject | Start | Restart, target: Container) -> bool:
         """Whether it runs; False where its target went away."""
@@ -126,6 +127,14 @@ class Hands:
             await self._engine.remove(sidecar.id)
         return 0.0
 
+    async def relieve(self, sidecar: Container, memory: Memory) -> None:
+        """Have a sidecar leave as soon as it sees its successor listen. It may be told any number of times."""
+        start = (sidecar.id, sidecar.started_at)
+        if start not in memory.relieved:
+            with suppress(NotFoundError, ConflictError):
+                await self._engine.kill(sidecar.id, sidecar.labels[labels.HAND_OVER])
+                memory.relieved |= {start}
+
     async def rename(self, action: Rename, target: Container, memory: Memory) -> None:
         with self._counted("rename", memory):
             try:
@@ -164,9 +173,14 @@ class Hands:
         owner = (await observe(self._engine, owner_id)).target
         if owner is None or not owner.alive:
             return  # an orphan, and soon reaped
-        # The owner was renamed, and the name it had went to our target.
-        await self._engine.rename(holder.id, sidecar_name(owner))
-        logger.info("Rename proxy container '{}' to '{}', as its target", name, sidecar_name(owner))
+        # The owner was renamed, and the name it had went to our target. Two that swapped names block each other.
+        wanted = sidecar_name(owner)
+        try:
+            await self._engine.rename(holder.id, wanted)
+        except ConflictError:
+            wanted += NEXT
+            await self._engine.rename(holder.id, wanted)
+        logger.info("Rename proxy container '{}' to '{}', as its target", name, wanted)
 
     @contextmanager
     def _counted(self, kind: str, memory: Memory | None) -> Iterator[None]:

@@ -205,11 +205,13 @@ def test_of_an_event_is_kept_whom_it_concerns_and_not_all_that_an_image_carries(
     target = "e" * 64
     carried = {"image": "x", "name": "y", "byfahrer.target": target, "com.docker.swarm.service.id": "s"}
     carried |= {f"byfahrer.{number}": "long" * 1000 for number in range(1000)}
-    found = convert.event({"Type": "container", "Action": "start", "Actor": {"ID": "a", "Attributes": carried}})
+    raw = {"Type": "container", "Action": "start", "Actor": {"ID": "a", "Attributes": carried}}
+    found = convert.event(raw)
 
     assert labels.claim(found.labels) == target
     assert labels.mentions(found.labels)
     assert len(found.labels) <= 3
+    assert convert.event(raw, ["image", "not-there"]).labels == {**found.labels, "image": "x"}
     assert sum(map(len, found.labels.values())) < 100
 
 

@@ -1,0 +1,87 @@
+"""Sequences of steps: what happens, to whom, when, and how long until the next; drawn by hypothesis, or by a seed."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import strategies as st
+
+from lab.promise import KINDS, SERVICES, Step
+
+WAITS = st.sampled_from([0.0, 0.01, 0.05, 0.15, 0.5, 1.2, 4.0, 11.0, 35.0])
+WHO = st.sampled_from([0, 0, 0, 1, 1, 2])  # most of what happens happens to few
+# Between create and start; after either; while one is put away; while it is looked at.
+MOMENTS = st.sampled_from(["create", "start", "restart", "stop", "remove", "inspect", "containers", "rename"])
+
+ASKING = [*["asks", "tcp", "task"] * 3, *KINDS]
+ON_TARGETS = {
+    "run": ASKING,
+    "recreate": ASKING,
+    "remove": [""],
+    "stop": [""],
+    "kill": [""],
+    "start": [""],
+    "restart": ["0", "0.1", "3"],
+    "crash": ["1", "3", "6"],
+    "pause": [""],
+    "unpause": [""],
+    "rename": ["", "www0", "www1", "www2"],
+    "flap": [""],
+    "hand": [""],
+    "sidecar": ["kill", "remove", "stop", "pause", "unpause", "unhealthy", "rename"],
+    "stranger": ["", "forged"],
+    "farewell": [""],
+}
+ON_ALL = {
+    "image": ["gone", "back", "updated", "broken", "mended"],
+    "service": sorted(SERVICES),
+    "engine": ["away", "back", "ends", "deaf", "hears", "slow", "quick", "hangs", "wakes"],
+    "fail": [
+        f"{method} {how}"
+        for method in ("create", "start", "restart", "stop", "remove", "rename", "inspect", "containers", "image_id",
+                       "events", "connect", "service_labels", "ping")
+        for how in ("500", "409", "404", "away", "lost")
+    ],
+    "injector": ["kill", "stop", "start", "second", "upgrade"],
+    "clock": ["-86400", "-5", "5", "86400"],
+}  # fmt: skip
+
+
+def _one(do, whats):
+    who = WHO if do in ON_TARGETS else st.just(0)
+    at = st.one_of(*[st.just("")] * 3, MOMENTS) if do != "fail" else st.just("")
+    return st.builds(Step, st.just(do), who=who, what=st.sampled_from(whats), wait=WAITS, at=at)
+
+
+def steps(without=()):
+    """Sequences; `without` some kinds of steps, or some of their variants (`image updated`)."""
+    kinds = {
+        do: [what for what in whats if f"{do} {what}" not in without]
+        for do, whats in {**ON_TARGETS, **ON_ALL}.items()
+        if do not in without
+    }
+    step = st.one_of([_one(do, whats) for do, whats in kinds.items()])
+    first = [Step("run", who=0, wait=0.5), Step("run", who=1, what="task", wait=0.5)]
+    return st.lists(step, min_size=1, max_size=15).map(lambda others: [*first, *others])
+
+
+# What needs a Swarm, a clock that may be set, or an engine that fails when it is told to, stays in memory.
+ELSEWHERE = {"hand", "service", "fail", "clock"}
+ELSEWHERE |= {f"engine {what}" for what in ("slow", "quick", "hangs", "wakes")} | {"image broken", "image mended"}
+ELSEWHERE |= {f"{do} task" for do in ("run", "recreate")} | {"sidecar unhealthy"}
+
+
+def sample(seed, length=10):
+    """A sequence that a real engine can be put through too; the same for the same seed."""
+    dice = random.Random(seed)
+    kinds = {
+        do: [what for what in whats if f"{do} {what}" not in ELSEWHERE]
+        for do, whats in {**ON_TARGETS, **ON_ALL}.items()
+        if do not in ELSEWHERE
+    }
+    chosen = [Step("run", who=0, wait=1.0), Step("run", who=1, what="tcp", wait=1.0)]
+    for _ in range(length):
+        do = dice.choice(sorted(kinds))
+        who = dice.choice((0, 0, 1)) if do in ON_TARGETS else 0
+        chosen.append(Step(do, who=who, what=dice.choice(kinds[do]), wait=dice.choice((0.0, 0.1, 0.3, 1.2))))
+    return chosen
