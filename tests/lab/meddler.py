@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import itertools
 import json
 import os
+import random
 import re
 import socket
 import threading
@@ -40,14 +40,17 @@ class Rule:
 
 
 class Fails(Rule):
-    """Of so many calls, each last one fails as an engine does that is in trouble."""
+    """A share of the calls, or all of them, fail as with an engine that is in trouble."""
 
-    def __init__(self, method="", path="", *, each=1, status=500):
+    def __init__(self, method="", path="", *, share=1.0, status=500, seed=1):
         super().__init__(method, path)
-        self._each, self._status, self._calls = each, status, itertools.count(1)
+        self._share, self._status = share, status
+        self._random = random.Random(
+            seed
+        )  # not each third one: such calls would fall into step with those who make them
 
     def before(self):
-        if next(self._calls) % self._each == 0:
+        if self._random.random() < self._share:
             return self._status, b'{"message": "Internal Server Error: a fault of the test"}'
         return None
 
