@@ -14,6 +14,7 @@ import os
 import random
 import re
 import socket
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
@@ -185,7 +186,9 @@ class _Server(ThreadingMixIn, UnixStreamServer):
     request_queue_size = 64
 
     def handle_error(self, request, client_address):
-        """A client that went away is no error of the test's."""
+        """A client that went away is no error of the test's; anything else is one of its rules'."""
+        if not isinstance(sys.exception(), OSError):
+            self.meddler.errors.append(sys.exception())
 
 
 class Meddler:
@@ -197,6 +200,8 @@ class Meddler:
         self.rules: list[Rule] = []
         self.calls: list[tuple[float, str, str]] = []
         """When, how and where: all that was asked."""
+        self.errors: list[BaseException] = []
+        """Of the rules themselves."""
         self._open: list[tuple[socket.socket, http.client.HTTPConnection]] = []
         self._server = _Server(str(self.path), _Call)
         self._server.meddler = self
@@ -232,3 +237,4 @@ class Meddler:
                 with contextlib.suppress(OSError, AttributeError):
                     each.shutdown(socket.SHUT_RDWR)
         self.path.unlink()
+        assert self.errors == []
