@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit bench fuzz audit images lint requirements venv compiled engine
+.PHONY: help demo demo-down test test-unit test-faults bench bench-injector fuzz audit images lint requirements \
+  venv compiled engine
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -24,6 +25,9 @@ test-unit: venv  ## unit and behaviour tests; needs no engine
 	@tools/clients.sh
 	@.venv/bin/pytest tests/unit tests/behaviour
 
+test-faults: images venv  ## every fault at its full length on a real engine, and docs/faults.md (15 minutes)
+	@.venv/bin/pytest tests/engine/faults --full --faults-report docs/faults.md
+
 fuzz: venv  ## any bytes against the reader of HTTP, guided by coverage, for SECONDS=60
 	@tools/fuzz.sh $(or $(SECONDS),60)
 
@@ -33,6 +37,10 @@ audit: venv  ## what sslyze and testssl.sh say of a sidecar, in both profiles (1
 bench: compiled  ## sslterm beside its peers, into docs/ (15 minutes); QUICK=1: on the screen only (2 minutes)
 	@tools/peers.sh
 	@.venv/bin/python -m bench.run $(if $(QUICK),--quick)
+
+bench-injector: engine venv  ## what byfahrer costs, into docs/ (20 minutes); QUICK=1: less, on the screen only (5 minutes)
+	@tools/images.sh sslterm
+	@.venv/bin/python -m bench.injector $(if $(QUICK),--quick)
 
 images: engine  ## the images sslterm, byfahrer and httpcheck
 	@tools/images.sh

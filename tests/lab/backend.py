@@ -141,9 +141,9 @@ class Backend:
 
 
 @contextmanager
-def backend(script: Script) -> Iterator[Backend]:
+def backend(script: Script, port: int = 0) -> Iterator[Backend]:
     """A backend with this script; at the end its connections must be at their end, too."""
-    running = Backend(script)
+    running = Backend(script, port)
     try:
         yield running
     except BaseException:

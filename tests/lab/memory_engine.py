@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError, UnusableError
+from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, PullError, UnreachableError, UnusableError
 from byfahrer.engine.interface import EngineInfo, Event
 from byfahrer.model import Container, File, Status, Summary
 
@@ -196,7 +196,7 @@ class MemoryEngine:
             raise UnreachableError("no answer")
 
     @asynccontextmanager
-    async def events(self, since):
+    async def events(self, since, more=()):
         self._called("events")
         stream = Stream()
         self.streams.append(stream)
@@ -237,7 +237,7 @@ class MemoryEngine:
         self._called("pull")
         await anyio.lowlevel.checkpoint()
         if image not in self.registry:
-            raise NotFoundError(f"pull access denied for {image}")
+            raise PullError(f"pull access denied for {image}")
         self.images[image] = self.registry[image]
 
     async def create(self, name, target_id, spec, labels):
@@ -251,7 +251,8 @@ class MemoryEngine:
             id=f"{next(self._ids):064x}", name=name, image=spec.image, status=Status.CREATED,
             labels={**self.image_labels.get(spec.image, {}), **labels},
             network_mode=f"container:{target_id}", mounts=tuple(map(self._mounted, spec.mounts)),
-            env=dict(spec.env), user=spec.user, image_id=self.images[spec.image], stop_timeout=spec.stop_timeout,
+            env=dict(spec.env), user=spec.user, capabilities=spec.capabilities, image_id=self.images[spec.image],
+            stop_timeout=spec.stop_timeout,
         )  # fmt: skip
         self.all[container.id] = container
         return container.id

@@ -136,9 +136,11 @@ def sidecar(
     `python -m sslterm` with these flags, ready to serve; at the end it must still run, and end well.
 
     `before`: a command to run it by (`nsenter …`). `ready`: what to wait for; None to wait for nothing, and then its
-    end is the test's own business.
+    end is the test's own business. Without a `--backend-addr` the test is not about backends: it serves without one.
     """
-    running = Sidecar([*before, sys.executable, "-m", "sslterm", *flags], environment(env))
+    alone = not any(each.startswith("--backend-addr") for each in flags)
+    environ = {"SSLTERM_LISTEN_WHEN": "always"} if alone else {}
+    running = Sidecar([*before, sys.executable, "-m", "sslterm", *flags], environment(environ | dict(env or {})))
     try:
         if ready is not None:
             running.wait_for(ready)

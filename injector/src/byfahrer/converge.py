@@ -202,8 +202,8 @@ class _Convergence:
         if sidecar in self._same:
             return "there is another"
         if _lies(sidecar, self._spec):
-            has = f": it has {', '.join(sidecar.freedoms)}" if sidecar.freedoms else ""
-            return f"it is not what it says it is{has}"
+            has = [*sidecar.freedoms, *(each for each in sidecar.capabilities if each not in self._spec.capabilities)]
+            return f"it is not what it says it is{': it has ' if has else ''}{', '.join(has)}"
         return "its image has been updated" if _is(sidecar, self._spec) else "what is asked for has changed"
 
 
@@ -217,6 +217,7 @@ def _is(sidecar: Container, spec: SidecarSpec) -> bool:
         and sidecar.image == spec.image
         and sidecar.user == spec.user
         and not sidecar.freedoms
+        and sidecar.capabilities == spec.capabilities
         and not foreign
         and all(mount in mounts for mount in spec.mounts)
     )

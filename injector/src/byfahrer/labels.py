@@ -10,7 +10,7 @@ settings have read them here: what would stop the sidecar is refused before ther
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,13 +36,19 @@ SIGNALS: Final = ("SIGUSR1", "SIGUSR2")
 NAMES: Final = "names"
 """More names for a target's certificate."""
 LEAF_LIFETIME: Final = "leaf-lifetime"
+MEMORY: Final = "memory"
+PIDS: Final = "pids"
+CPUS: Final = "cpus"
+CAP_ADD: Final = "cap-add"
 _BOOKKEEPING: Final = frozenset((TARGET, TARGET_NAME, SPEC, VERSION, MANUAL))
 
 SWARM_SERVICE: Final = "com.docker.swarm.service.id"
 SWARM_SERVICE_NAME: Final = "com.docker.swarm.service.name"
 VOLUME_FROM: Final = "org.qnib.gosslterm.ssl.volume.from"
 VOLUME_PATH: Final = "org.qnib.gosslterm.ssl.volume.path"
-OTHERS: Final = frozenset((PROXY_IMAGE, ENABLE, NAMES, LEAF_LIFETIME, VOLUME_FROM, VOLUME_PATH))
+OURS: Final = (PROXY_IMAGE, ENABLE, NAMES, LEAF_LIFETIME, MEMORY, PIDS, CPUS, CAP_ADD)
+"""Labels that are no setting of sslterm's."""
+OTHERS: Final = frozenset((*OURS, VOLUME_FROM, VOLUME_PATH))
 VOLUME_PATH_DEFAULT: Final = "/opt/qnib/ssl"
 MOST: Final = 10_000
 """Labels of a container that are looked through: those of an image may be a million, which takes some seconds."""
@@ -118,9 +124,9 @@ def _may_ask(label: str) -> bool:
     return label.startswith((SHORT, LONG)) and label not in _BOOKKEEPING
 
 
-def hints(labels: Mapping[str, str]) -> dict[str, str]:
-    """Of any number of labels the few that `claim` and `mentions` go by: an image may have megabytes of them."""
-    found = {label: labels[label] for label in (TARGET, SWARM_SERVICE) if label in labels}
+def hints(labels: Mapping[str, str], more: Iterable[str] = ()) -> dict[str, str]:
+    """Of any number of labels the few that `claim` and `mentions` go by, and `more`: an image may have megabytes."""
+    found = {label: labels[label] for label in (TARGET, SWARM_SERVICE, *more) if label in labels}
     first = next(filter(_may_ask, labels), None)
     return found if first is None else {first: "", **found}
 
@@ -149,6 +155,20 @@ def collect(
 def asks(found: Annotations) -> bool:
     """Whether a sidecar is asked for, rightly or wrongly; LabelError if that cannot be told."""
     return PROXY_IMAGE in found and (ENABLE not in found or found[ENABLE].switch())
+
+
+def without_trigger(found: Annotations, inherited: frozenset[str] = frozenset()) -> str:
+    """What to say of labels that say how a sidecar is to be, but not that there is to be one; empty if nothing."""
+    if PROXY_IMAGE in found or (ENABLE in found and not found[ENABLE].switch()):
+        return ""
+    # Those of an image are the word of its maker, who leaves it to others whether there is a sidecar.
+    lone = [each for _, each in sorted(found.items()) if each.label.startswith((SHORT, LONG))]
+    lone = [each for each in lone if each.label not in inherited]
+    return (
+        str(lone[0].error(f"{SHORT}{PROXY_IMAGE} beside it, such as sslterm: without it there is no sidecar"))
+        if lone
+        else ""
+    )
 
 
 def sidecar_labels(target: Container, spec: SidecarSpec) -> dict[str, str]:

@@ -79,6 +79,7 @@ class Door:
         self._own: netns.Listener | None = None
         self._backends: tuple[Backend, ...] = ()
         self._redirect: Redirect | None = None
+        self._closings: Closings | None = None
         self._tasks: TaskGroup | None = None
         self._news = anyio.Event()
         self._gated = False
@@ -90,6 +91,8 @@ class Door:
         """Open, unless `backends` have to be waited for. Raises `Unable`."""
         self._tasks, self._address, self._backends = tasks, address, backends
         self._gated = self._settings.listen_when is ListenWhen.BACKEND and are_here(backends)
+        if self._gated:
+            self._closings = self._subscribe()
         if self._backend_listens():
             await self._open()
         else:
@@ -100,22 +103,26 @@ class Door:
         """Open and shut, as the backend does, until cancelled. Raises `Unable`."""
         if not self._gated:
             return
+        if self._closings is None:
+            await self._keep()
+            return
         try:
-            closings = Closings(int(self._backends[0].sockaddr[1]))
-        except OSError as error:
-            self._report("DEBUG", f"The kernel does not tell of listeners that close ({error.strerror}): looking often")
-            await self._keep(told=False)
-        else:
-            try:
-                await self._keep(closings.heard, told=True)
-            finally:
-                closings.close()
+            await self._keep(self._closings.heard)
+        finally:
+            self._closings.close()
 
     def leave(self) -> None:
         """Open no more; who waits at the redirect's port is still answered."""
         self._leaving = True
         if self._redirect is not None:
             self._redirect.leave()
+
+    def _subscribe(self) -> Closings | None:
+        try:
+            return Closings(int(self._backends[0].sockaddr[1]))
+        except OSError as error:
+            self._report("DEBUG", f"The kernel does not tell of listeners that close ({error.strerror}): looking often")
+            return None
 
     async def succeeded(self) -> None:
         """Return when another sslterm of this user has listened at our address, too, for a moment (`hand-over`)."""
@@ -125,7 +132,7 @@ class Door:
             own = self._own
             seen = seen + 1 if own and netns.listening({own.port}).count(own) > self.open else 0
 
-    async def _keep(self, *hints: Callable[[], Awaitable[None]], told: bool) -> None:
+    async def _keep(self, *hints: Callable[[], Awaitable[None]]) -> None:
         async with anyio.create_task_group() as tasks:
             for each in (*hints, self._relay.refused.heard):
                 tasks.start_soon(self._take, each)
@@ -138,7 +145,7 @@ class Door:
                 accepted, before = self._relay.tally.total(ACCEPTED), accepted
                 if not self.open:
                     pause = min(max((monotonic() - self._since) * _SHARE, _SOON), _SELDOM)
-                elif told:
+                elif self._closings is not None:
                     pause = _SELDOM
                 else:
                     pause = _OFTEN if accepted != before else min(pause * 2, _SELDOM)

@@ -23,7 +23,7 @@ import anyio
 from sslterm import netns
 from sslterm.relay.listener import bind, direct
 from sslterm.relay.policy import Backend
-from sslterm.settings import AUTO_PORTS, Address, Settings
+from sslterm.settings import AUTO, AUTO_PORTS, Address, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +86,20 @@ def try_addresses(settings: Settings) -> None:
                 bind(wanted, shared=settings.hand_over, listening=False).close()
             except OSError as error:
                 raise _refused(f"{name}={wanted}", [(wanted, error)]) from None
+        elif wanted is AUTO:
+            _try_auto(settings)
+
+
+def _try_auto(settings: Settings) -> None:
+    refusals: list[tuple[Address, OSError]] = []
+    for address in (Address("", port) for port in AUTO_PORTS):
+        try:
+            bind(address, shared=settings.hand_over, listening=False).close()
+        except OSError as error:
+            refusals.append((address, error))
+        else:
+            return
+    raise _refused("frontend-addr=auto", refusals)
 
 
 def _listen(address: Address, settings: Settings) -> socket.socket:

@@ -29,9 +29,25 @@ def test_nobody_there(monkeypatch, capsys):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv("SSLTERM_FRONTEND_ADDR", f"127.0.0.1:{port}")
+    monkeypatch.setenv("SSLTERM_LISTEN_WHEN", "always")
 
     assert check.main({}) == 1
     assert capsys.readouterr().err == f"sslterm check: 127.0.0.1 port {port}: Connection refused\n"
+
+
+def test_nobody_there_although_the_backend_listens(monkeypatch, capsys):
+    monkeypatch.setattr(check, "_OPENS", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as backend:
+        port = free.getsockname()[1]
+        free.close()
+        addresses = {
+            "frontend-addr": f"127.0.0.1:{port}", "backend-addr": f"127.0.0.1:{backend.getsockname()[1]}",
+        }  # fmt: skip
+
+        assert check.main(addresses) == 1
+    assert capsys.readouterr().err == f"sslterm check: 127.0.0.1 port {port}: Connection refused\n"
+    assert check.main(addresses) == 0
+    assert "waiting for the backend: nothing listens on 127.0.0.1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

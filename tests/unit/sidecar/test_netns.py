@@ -194,3 +194,24 @@ def test_a_listener_on_one_of_the_ports_is_found_in_either_way(monkeypatch, told
         assert [each for each in netns.read_listeners() if each.port == port] == expected
         assert other.getsockname()[1] in [each.port for each in netns.read_listeners()]
     assert netns.listening({port}) == []
+
+
+@pytest.mark.parametrize(
+    ("listens", "host", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("0.0.0.0", "127.0.0.1", True),
+        ("::", "127.0.0.1", True),
+        ("::", "::1", True),
+        ("0.0.0.0", "::1", False),
+        ("10.0.0.5", "127.0.0.1", False),
+        ("127.0.0.2", "127.0.0.1", False),
+        ("10.0.0.5", "10.0.0.5", True),
+        ("fe80::1", "fe80::1%eth0", True),
+    ],
+)
+def test_who_takes_connections_to_an_address(listens, host, expected):
+    found = [netns.Listener(ipaddress.ip_address(listens), 80, 0)]
+
+    assert netns.takes(found, host, 80) is expected
+    assert not netns.takes(found, host, 81)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -48,10 +48,13 @@ SUBSCRIBE_TIMEOUT = 10.0
 class ThreadedEvents:
     """One subscription: entered when the engine has accepted it."""
 
-    def __init__(self, client: APIClient, since: str, where: str, *, backlog: int = BACKLOG) -> None:
+    def __init__(
+        self, client: APIClient, since: str, where: str, *, more: Sequence[str] = (), backlog: int = BACKLOG
+    ) -> None:
         self._client = client
         self._since = since
         self._where = where
+        self._more = more
         self._backlog = backlog
         self._waiting: deque[Event] = deque()
         self._gap = False
@@ -105,12 +108,15 @@ class ThreadedEvents:
         # The API takes nanoseconds as text; the SDK hands on what it does not know.
         since = cast("int", self._since)
         with mapped(self._where):
-            return self._client.events(since=since, filters=FILTERS, decode=True)
+            source = self._client.events(since=since, filters=FILTERS, decode=True)
+            # The SDK takes a refusal for a stream of one event, and its end for that of the stream.
+            cast("Any", self._client)._raise_for_status(cast("Any", source)._response)  # noqa: SLF001
+            return source
 
     def _read(self, source: CancellableStream[dict[str, Any]]) -> None:
         try:
             for raw in source:
-                event = convert.event(raw)
+                event = convert.event(raw, self._more)
                 if event is None:
                     continue
                 if len(self._waiting) >= self._backlog:

@@ -15,10 +15,11 @@ from loguru import logger
 
 from byfahrer import labels
 from byfahrer.converge import NEXT, sidecar_name
-from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError
+from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, RejectedError, UnreachableError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import Container, Inject, Remove, Rename, Restart, SidecarSpec, Start, Status
 from byfahrer.reconcile import deliver
+from byfahrer.reconcile.images import missing
 from byfahrer.reconcile.memory import Memory
 from byfahrer.reconcile.observe import observe
 
@@ -58,6 +59,7 @@ class Hands:
             if await self._start(sidecar_id, action, target):
                 memory.joins.started(sidecar_id, target.started_at)
                 memory.begun[sidecar_id] = self._clock()
+                memory.token = sidecar_id
 
     async def _start(self, sidecar_id: str, action: Inject | Start | Restart, target: Container) -> bool:
         """Whether it runs; False where its target went away."""
@@ -154,7 +156,9 @@ class Hands:
         try:
             return await self._engine.create(action.name, target.id, spec, labels.sidecar_labels(target, spec))
         except NotFoundError as error:
-            raise no_image(spec.image) from error
+            raise UnmetError(missing(spec.image)) from error
+        except RejectedError as error:
+            raise UnmetError(f"its proxy container '{action.name}' cannot be made: {error}") from error
         except ConflictError as error:
             await self._settle_name(action.name, target.id)
             raise PassingError(f"the name '{action.name}' was taken for a moment") from error
@@ -193,7 +197,3 @@ class Hands:
             self.counts[kind, result] += 1
             if memory is not None:
                 memory.action, memory.acted_at = kind, time.time()
-
-
-def no_image(image: str) -> UnmetError:
-    return UnmetError(f"image {image!r} is not on this engine: build or pull it (docker pull {image})")

@@ -31,8 +31,10 @@ from byfahrer.model import (
     one_line,
 )
 from byfahrer.plan import Policy, own_sidecars, plan
-from byfahrer.reconcile.apply import DRAIN, Hands, PassingError, UnmetError, no_image
+from byfahrer.reconcile.apply import DRAIN, Hands, PassingError, UnmetError
 from byfahrer.reconcile.backoff import STEADY
+from byfahrer.reconcile.foretell import foretold
+from byfahrer.reconcile.images import Images
 from byfahrer.reconcile.memory import Memory, Snapshot, State
 from byfahrer.reconcile.observe import observe
 
@@ -71,6 +73,7 @@ class Reconciler:
         seen: Callable[[Observed], None] | None = None,
         silent: Callable[[Container], bool] = _nobody,
         ready: Callable[[Container], bool | None] = _nothing_said,
+        act: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
@@ -80,7 +83,12 @@ class Reconciler:
         """Whether a sidecar should have been heard of and was not."""
         self._ready = ready
         """Whether a sidecar says that it serves; None where it says nothing."""
+        self._acts = act
+        """Whether anything is done, or only said."""
+        self._foretold: dict[str, tuple[str, ...]] = {}
+        """By target: what was said that would be done."""
         self._clock = clock
+        self._images = Images(engine, policy.pull, clock=clock)
         self._memory: dict[str, Memory] = {}
         self._hands = Hands(engine, token, clock)
 
@@ -102,6 +110,9 @@ class Reconciler:
     async def reconcile(self, target_id: str, by_hand: Mapping[str, str] = NOTHING) -> float | None:
         """Look, plan, act; None, or seconds after which to look again."""
         observed, todo = await self._look(target_id, by_hand)
+        if not self._acts:
+            self._foretell(target_id, foretold(todo))
+            return None
         memory, target = self._memory.get(target_id), observed.target
         if memory is None or target is None:
             for action in todo.actions:
@@ -175,10 +186,10 @@ class Reconciler:
         await self._look_at_exits(observed, todo, memory)
         for action in starts:
             # Name and port can be held once only, so the old one goes first: but not for one that cannot be yet.
-            if isinstance(action, Inject) and removals:
-                if await self._engine.image_id(action.spec.image) is None:
-                    raise no_image(action.spec.image)
-                if wait := memory.pace.wait(target.started_at, self._clock()):
+            if isinstance(action, Inject):
+                if await self._images.provide(action.spec.image):
+                    return await self.reconcile(target.id, observed.by_hand)  # a pull takes its time: look again
+                if removals and (wait := memory.pace.wait(target.started_at, self._clock())):
                     return wait
         waits = [await self._hands.remove(removal, memory) for removal in removals]
         if any(waits):
@@ -272,6 +283,15 @@ class Reconciler:
         shown = todo.serving or todo.spare or todo.awaited
         memory.sidecar, memory.sidecar_id = (shown.name, shown.id) if shown else ("", "")
         memory.state = _state(todo, memory)
+
+    def _foretell(self, target_id: str, actions: tuple[str, ...]) -> None:
+        """Say what would be done, when it is new."""
+        for action in actions:
+            if action not in self._foretold.get(target_id, ()):
+                logger.info("Would {}", action)
+        self._foretold[target_id] = actions
+        if not actions:
+            del self._foretold[target_id]
 
     def _tell(self, memory: Memory, problems: tuple[str, ...]) -> None:
         """Log problems when they are new; a resync finds the same ones each time."""

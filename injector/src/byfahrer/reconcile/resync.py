@@ -15,22 +15,29 @@ from types import MappingProxyType
 
 from byfahrer import labels
 from byfahrer.model import Status, Summary
+from byfahrer.plan import Policy
 
 NO_SERVICES: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 """Labels of services, by their ID."""
 
 
-def targets(listed: Iterable[Summary]) -> list[str]:
-    """Whoever may ask for a sidecar, or has one, in the list's order."""
+def targets(listed: Sequence[Summary], policy: Policy | None = None) -> list[str]:
+    """Whoever may ask for a sidecar, or has one, in the list's order; with a policy, as far as it may cover them."""
+    ours = {each.id for each in listed if policy is None or may_cover(policy, each.labels)}
     found: dict[str, None] = {}
     for each in listed:
         target = labels.claim(each.labels)
-        if target is not None:
+        if target is not None and (each.id in ours or target in ours):
             found[target] = None
         # Whoever claims to be a sidecar need not be one, and may be a target itself.
-        if each.status in (Status.RUNNING, Status.PAUSED) and labels.mentions(each.labels):
+        if each.id in ours and each.status in (Status.RUNNING, Status.PAUSED) and labels.mentions(each.labels):
             found[each.id] = None
     return list(found)
+
+
+def may_cover(policy: Policy, carried: Mapping[str, str]) -> bool:
+    """Whether something with these labels may be ours to look after: its service may say what it does not."""
+    return labels.SWARM_SERVICE in carried or policy.covers(carried)
 
 
 def tasks(listed: Iterable[Summary]) -> bool:
@@ -41,7 +48,8 @@ def tasks(listed: Iterable[Summary]) -> bool:
 class Marks:
     """What the last list showed: a number for each target, whatever it carries."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
         self._marks: dict[str, int | None] = {}
 
     def __iter__(self) -> Iterator[str]:
@@ -54,16 +62,18 @@ class Marks:
 
     def changed(self, listed: Sequence[Summary], services: Mapping[str, Mapping[str, str]] = NO_SERVICES) -> list[str]:
         """The targets that are new, gone, or not as they were in the last list."""
-        before, self._marks = self._marks, _marks(listed, services)
+        before, self._marks = self._marks, _marks(listed, services, self._policy)
         found = [target_id for target_id, mark in self._marks.items() if before.get(target_id) != mark]
         return found + [target_id for target_id in before if target_id not in self._marks]
 
 
-def _marks(listed: Sequence[Summary], services: Mapping[str, Mapping[str, str]]) -> dict[str, int | None]:
+def _marks(
+    listed: Sequence[Summary], services: Mapping[str, Mapping[str, str]], policy: Policy
+) -> dict[str, int | None]:
     """Of each target, in the list's order: everything that a look at it could find changed."""
     by_id = {each.id: each for each in listed}
     shown: dict[str, list[object]] = {}
-    for target_id in targets(listed):
+    for target_id in targets(listed, policy):
         target = by_id.get(target_id)
         if target is None:
             shown[target_id] = []
@@ -73,6 +83,6 @@ def _marks(listed: Sequence[Summary], services: Mapping[str, Mapping[str, str]])
         shown[target_id] = [target.name, target.status, target.endpoints, carried]
     for each in sorted(listed, key=lambda each: each.id):
         claimed = labels.claim(each.labels)
-        if claimed is not None:
+        if claimed in shown:
             shown[claimed] += [each.id, each.name, each.status, each.unhealthy, each.image]
     return {target_id: hash(tuple(parts)) for target_id, parts in shown.items()}

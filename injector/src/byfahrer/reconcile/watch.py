@@ -22,6 +22,7 @@ from loguru import logger
 from byfahrer import labels
 from byfahrer.engine.errors import EngineError
 from byfahrer.engine.interface import Engine, EngineInfo, Event, EventStream, Gap
+from byfahrer.plan import Policy
 from byfahrer.reconcile import resync
 from byfahrer.reconcile.backoff import STEADY, delay
 from byfahrer.reconcile.queue import KeyedQueue
@@ -48,16 +49,18 @@ class Watch:
         self,
         engine: Engine,
         queue: KeyedQueue,
-        tracks: Callable[[str], bool],
+        policy: Policy,
         *,
+        tracks: Callable[[str], bool],
+        settled: Callable[[str], bool],
         on_ready: Callable[[EngineInfo, list[str]], Coroutine[Any, Any, None]],
         on_stopping: Callable[[str, str], Coroutine[Any, Any, None]],
-        settled: Callable[[str], bool],
         resync_interval: float = RESYNC_INTERVAL,
         ping_interval: float = PING_INTERVAL,
     ) -> None:
         self._engine = engine
         self._queue = queue
+        self._policy = policy
         self._tracks = tracks
         """Whether a target without any label of ours concerns us: it may have a sidecar made by hand."""
         self._settled = settled
@@ -67,7 +70,7 @@ class Watch:
         """Called at once with a target's ID and the signal that it was sent."""
         self._resync_interval = resync_interval
         self._ping_interval = ping_interval
-        self._marks = resync.Marks()
+        self._marks = resync.Marks(policy)
         self._services = resync.NO_SERVICES
         self._list_soon = anyio.Event()
         self._images_changed = False
@@ -91,7 +94,7 @@ class Watch:
             begun = anyio.current_time()
             try:
                 info = await self._engine.connect()
-                async with self._engine.events(info.now) as events:
+                async with self._engine.events(info.now, [label for label, _ in self._policy.only_labels]) as events:
                     found = await self.look_at_everything()
                     told = ""
                     self.connected = True
@@ -165,7 +168,8 @@ class Watch:
             self._take_from_container(event, tasks)
 
     def _take_from_container(self, event: Event, tasks: TaskGroup) -> None:
-        concerned = labels.mentions(event.labels) or self._tracks(event.id)
+        covered = resync.may_cover(self._policy, event.labels)
+        concerned = (covered and labels.mentions(event.labels)) or self._tracks(event.id)
         if event.action == "kill":
             # Nothing has ended yet.
             if concerned:
@@ -174,7 +178,7 @@ class Watch:
         if event.action == "update" or (event.action.startswith("health_status") and event.action != UNHEALTHY):
             return
         target_id = labels.claim(event.labels)
-        if target_id is not None:
+        if target_id is not None and (covered or self._tracks(target_id)):
             self._queue.put(target_id, urgent=False)
         # A target's own health is no business of its sidecar.
         if concerned and event.action != UNHEALTHY:

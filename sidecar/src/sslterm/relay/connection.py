@@ -169,13 +169,14 @@ class Connection:
         if self._closing or self._policy.settings.mode is not Mode.HTTP:
             return
         try:
-            if self._flow is not None:
-                self._flow.drain()
-            elif self._upstream.socket is None:
-                failed = self._upstream.dial(self._on_backend)
-                if failed:
-                    self._backend_unreachable(failed)
-                else:
+            flow = self._flow
+            if flow is not None:
+                flow.drain()
+            if self._upstream.socket is None and (flow is None or flow.idle):
+                self._dial()
+                if flow is not None:
+                    self._settle()
+                elif self._fd >= 0:
                     self._hold_backend()
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self._defect(error)
@@ -482,6 +483,8 @@ class Connection:
             self._policy.refused()
         if self._flow is not None:
             self._flow.backend_failed(self._relay.now, 502, fault)
+            if self._flow.idle:
+                self._close()
         elif code == errno.ECONNREFUSED:
             self._reset()  # nothing was asked yet, so this is no answer, but as a refused connection
 

@@ -498,8 +498,17 @@ class TestSnapshot:
         await world.look_like_the_queue(key)
         (shown,) = world.reconciler.snapshot().targets
 
-        assert (shown.state, shown.action) == (State.FAILING, "inject")
+        assert (shown.state, shown.action) == (State.FAILING, "")
         assert shown.error.startswith("image 'sslterm' is not on this engine")
+        assert world.reconciler.snapshot().actions == {}
+
+        world.engine.images["sslterm"] = "sha256:1"
+        world.engine.broken["create"] = [RejectedError(500, "no space left on device")]
+        world.now += 60
+        await world.look_like_the_queue(key)
+        (shown,) = world.reconciler.snapshot().targets
+        assert (shown.state, shown.action) == (State.FAILING, "inject")
+        assert shown.error.endswith("cannot be made: the engine answered 500: no space left on device")
         assert world.reconciler.snapshot().actions == {("inject", "failed"): 1}
 
         world.engine.images["sslterm"] = "sha256:1"

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from byfahrer import settings
 from byfahrer.model import Status, Summary
 from byfahrer.reconcile import resync
 
@@ -45,7 +46,7 @@ def pair(**sidecar):
 
 
 def test_the_first_list_is_all_new_and_the_same_again_is_nothing():
-    marks = resync.Marks()
+    marks = resync.Marks(settings.policy())
 
     assert marks.changed(pair()) == [TARGET]
     assert marks.changed(list(reversed(pair()))) == []
@@ -70,7 +71,7 @@ def test_the_first_list_is_all_new_and_the_same_again_is_nothing():
     ],
 )
 def test_whatever_a_look_could_find_changed_is_a_change(other):
-    marks = resync.Marks()
+    marks = resync.Marks(settings.policy())
     marks.changed(pair())
 
     assert marks.changed(other) == [TARGET]
@@ -86,14 +87,14 @@ def test_whatever_a_look_could_find_changed_is_a_change(other):
     ],
 )
 def test_what_no_look_minds_is_none(other):
-    marks = resync.Marks()
+    marks = resync.Marks(settings.policy())
     marks.changed(pair())
 
     assert marks.changed(other) == []
 
 
 def test_who_is_gone_is_named_once_and_forgotten():
-    marks = resync.Marks()
+    marks = resync.Marks(settings.policy())
     marks.changed(pair())
 
     assert marks.changed([]) == [TARGET]
@@ -102,7 +103,7 @@ def test_who_is_gone_is_named_once_and_forgotten():
 
 
 def test_after_forgetting_all_is_new_and_who_went_meanwhile_gone():
-    marks = resync.Marks()
+    marks = resync.Marks(settings.policy())
     second = "b" * 64
     marks.changed([*pair(), listed(second, **ASKS)])
     marks.forget()
@@ -112,7 +113,7 @@ def test_after_forgetting_all_is_new_and_who_went_meanwhile_gone():
 
 
 def test_the_labels_of_its_service_are_part_of_a_task():
-    marks = resync.Marks()
+    marks = resync.Marks(settings.policy())
     task = [listed(TARGET, com_docker_swarm_service_id="svc")]
     assert resync.tasks(task)
     assert not resync.tasks(pair())

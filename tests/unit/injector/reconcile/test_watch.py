@@ -39,22 +39,23 @@ def watching(put):
             put.append((key, wait, urgent))
 
     return Watch(
-        MemoryEngine(), Queue(), lambda key: key == "a", on_ready=None, on_stopping=None, settled=lambda key: True
-    )
+        MemoryEngine(), Queue(), settings.policy(), tracks=lambda key: key == "a", settled=lambda key: True,
+        on_ready=None, on_stopping=None,
+    )  # fmt: skip
 
 
 class Daemon:
     """Watch, queue and reconciler on an engine in memory."""
 
-    def __init__(self, resync=NEVER, ping=NEVER):
+    def __init__(self, resync=NEVER, ping=NEVER, **options):
         self.engine = MemoryEngine()
         self.ready = 0
-        policy = settings.policy()
+        policy = settings.policy(**options)
         stopping = Stopping(self.engine, policy)
         reconciler = Reconciler(self.engine, policy, seen=stopping.seen)
         self.queue = KeyedQueue(reconciler.reconcile, reconciler.failed)
         self.watch = Watch(
-            self.engine, self.queue, reconciler.tracks, settled=reconciler.settled,
+            self.engine, self.queue, policy, tracks=reconciler.tracks, settled=reconciler.settled,
             on_ready=self.on_ready, on_stopping=stopping.signalled, resync_interval=resync, ping_interval=ping,
         )  # fmt: skip
 
@@ -140,7 +141,29 @@ async def test_who_does_not_concern_us_costs_no_call():
         await until(lambda: daemon.engine.served(other))
 
         assert daemon.engine.calls["create"] == 1
-        assert sum(daemon.engine.calls.values()) - before <= 8
+        assert sum(daemon.engine.calls.values()) - before <= 9
+
+
+async def test_what_another_injector_looks_after_costs_no_call_either():
+    daemon = Daemon(only_label=("team=a",))
+    theirs = daemon.engine.run("theirs", {"team": "b", **ASKS})
+    async with daemon:
+        await daemon.is_ready()
+
+        async def happens():
+            daemon.engine.bounce(theirs)
+            orphan = {"team": "b", "byfahrer.target": theirs}
+            daemon.engine.delete(daemon.engine.run("x-proxy", orphan, network_mode=f"container:{theirs}"))
+            await daemon.watch.resync()
+
+        assert await daemon.cost(happens) == {"containers": 1}
+        ours = daemon.engine.run("ours", {"team": "a", **ASKS})
+        task = daemon.engine.run("task", {"com.docker.swarm.service.id": "svc"})
+        daemon.engine.services["svc"] = {"team": "a", **ASKS}
+        await daemon.watch.resync()
+        await until(lambda: daemon.engine.served(ours) and daemon.engine.served(task))
+        daemon.engine.down(daemon.engine.sidecars(ours)[0].id)
+        await until(lambda: daemon.engine.served(ours))
 
 
 async def test_lost_events_are_made_good_by_the_resync():

@@ -1,0 +1,191 @@
+"""The same load on the plain ports and on the sidecars' ports of the same replicas, while these are replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from docker.types import ContainerSpec, EndpointSpec, ServiceMode, TaskTemplate, UpdateConfig
+
+from lab.compose import project
+from lab.engine import fetch
+from lab.replicas import TARGET, Running, replica_load
+from lab.waiting import wait_until
+
+IMAGE = os.environ.get("SSLTERM_IMAGE", "sslterm")
+"""The sidecar's: another than the one that was made from these sources only where somebody tries one out."""
+PLAIN, TLS = 8080, 8081
+RUNS = ["python3", "-c", TARGET]
+_LOOK = 0.1
+_SETTLED = 1.0
+
+Counts = dict[str, dict[str, int]]
+
+
+@dataclass
+class Outcome:
+    """What became of all requests, through the plain ports and through the sidecars'."""
+
+    plain: Counts
+    ours: Counts
+    seconds: float
+
+    @property
+    def lost(self) -> tuple[int, int]:
+        return sum(self.plain["lost"].values()), sum(self.ours["lost"].values())
+
+    def __str__(self) -> str:
+        rows = []
+        for name, counts in (("plain", self.plain), ("sslterm", self.ours)):
+            told = (
+                f"{what} {json.dumps(dict(sorted(counts[what].items())))}" for what in ("answered", "retried", "lost")
+            )
+            rows.append(f"{name:8}{', '.join(told)}")
+        return "\n".join(rows)
+
+
+@dataclass
+class Pair:
+    """Both loads, on the replicas that `look` finds, for as long as they run."""
+
+    look: Callable[[], list[str]]
+    plain: Running
+    ours: Running
+    found: list[str] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _began: float = field(default_factory=time.monotonic)
+
+    def follow(self) -> None:
+        while True:
+            found = sorted(self.look())
+            if found != self.found:
+                self.found = found
+                self.plain.replicas([(each, PLAIN) for each in found])
+                self.ours.replicas([(each, TLS) for each in found])
+            if self._over.wait(_LOOK):
+                return
+
+    def end(self) -> Outcome:
+        time.sleep(_SETTLED)  # what the last change did to clients shows within that time
+        self._over.set()
+        return Outcome(self.plain.result(), self.ours.result(), time.monotonic() - self._began)
+
+    def abandon(self) -> None:
+        self._over.set()
+
+
+@contextmanager
+def both(look: Callable[[], list[str]]) -> Iterator[Pair]:
+    """`look` returns the addresses of the replicas."""
+    with replica_load(tls=False) as plain, replica_load(tls=True) as ours:
+        pair = Pair(look, plain, ours)
+        follower = threading.Thread(target=pair.follow)
+        follower.start()
+        try:
+            time.sleep(_SETTLED)
+            yield pair
+        finally:
+            pair.abandon()
+            follower.join()
+
+
+def addresses(api: Any, *labels: str) -> list[str]:
+    """Of running containers with these labels that are no sidecars."""
+    listed = api.containers(filters={"label": list(labels), "status": ["running"]})
+    networks = (
+        each["NetworkSettings"]["Networks"].values() for each in listed if "byfahrer.target" not in each["Labels"]
+    )
+    return [ip for each in networks for network in each if (ip := network["IPAddress"])][:8]
+
+
+def all_serve(look: Callable[[], list[str]], count: int, but: list[str] = []) -> list[str]:  # noqa: B006 - read only
+    """Wait until so many replicas answer through their sidecars; their addresses."""
+
+    def found() -> list[str]:
+        there = [each for each in look() if each not in but]
+        serving = [each for each in there if (got := fetch(each, "/new", TLS)) is not None and got[0] == 200]
+        return serving if len(serving) == count == len(there) else []
+
+    wait_until(found, 60)
+    return look()
+
+
+def stop_and_start(lab: Any, kind: str, rounds: int) -> Outcome:
+    """`docker stop` of one of two replicas, and its start, in turn."""
+    asks = {"byfahrer.proxy-image": IMAGE}
+    made = [lab.run(name, "httpcheck", labels=asks, entrypoint=[*RUNS, kind]) for name in ("one", "two")]
+
+    def look() -> list[str]:
+        return addresses(lab.api, f"byfahrer-test={lab.mark}")
+
+    all_serve(look, 2)
+    with both(look) as pair:
+        for number in range(rounds):
+            lab.api.stop(made[number % 2], timeout=10)
+            time.sleep(_SETTLED)
+            lab.api.start(made[number % 2])
+            all_serve(look, 2)
+        return pair.end()
+
+
+def recreate(lab: Any, folder: Any, kind: str, rounds: int) -> Outcome:
+    """`docker-compose up -d --force-recreate` of one of two replicas, again and again."""
+    asks = {"byfahrer.proxy-image": IMAGE}
+    service = {"image": "httpcheck", "entrypoint": [*RUNS, kind], "labels": asks, "stop_grace_period": "10s"}
+    lab.run("other", "httpcheck", labels=asks, entrypoint=[*RUNS, kind])
+
+    def look() -> list[str]:
+        return addresses(lab.api, f"byfahrer-test={lab.mark}")
+
+    with project(lab, folder, {"web": service}) as compose:
+        assert compose("up", "-d")[0] == 0
+        all_serve(look, 2)
+        with both(look) as pair:
+            for _ in range(rounds):
+                code, said = compose("up", "-d", "--force-recreate")
+                assert code == 0, said
+                all_serve(look, 2)
+            return pair.end()
+
+
+def roll(lab: Any, manager: Any, kind: str, order: str) -> Outcome:
+    """A Swarm's rolling update, one task after the other; `order` is start-first or stop-first."""
+    labels = {"byfahrer-test": lab.mark, "byfahrer.proxy-image": IMAGE}
+    spec = ContainerSpec("httpcheck", command=[*RUNS, kind], labels=labels, init=False, stop_grace_period=10 * 10**9)
+    update = UpdateConfig(parallelism=1, delay=10 * 10**9, order=order)
+    made = manager.create_service(
+        TaskTemplate(spec, force_update=0), name=f"{lab.mark}-web", labels={"byfahrer-test": lab.mark},
+        mode=ServiceMode("replicated", 2), update_config=update, endpoint_spec=EndpointSpec(mode="dnsrr"),
+    )["ID"]  # fmt: skip
+
+    def look() -> list[str]:
+        return addresses(lab.api, f"com.docker.swarm.service.id={made}")
+
+    def tasks() -> set[str]:
+        return {each["Id"] for each in manager.containers(filters={"label": [f"com.docker.swarm.service.id={made}"]})}
+
+    try:
+        all_serve(look, 2)
+        before = tasks()
+        with both(look) as pair:
+            now = manager.inspect_service(made)
+            spec_now = now["Spec"]
+            manager.update_service(
+                made, now["Version"]["Index"], name=spec_now["Name"], labels=spec_now["Labels"],
+                task_template=spec_now["TaskTemplate"] | {"ForceUpdate": 1}, mode=spec_now["Mode"],
+                update_config=spec_now["UpdateConfig"], endpoint_spec=spec_now["EndpointSpec"],
+            )  # fmt: skip
+            wait_until(lambda: len(tasks() - before) == 2 and not tasks() & before, 90)
+            all_serve(look, 2)
+            return pair.end()
+    finally:
+        manager.remove_service(made)
+        wait_until(
+            lambda: not manager.containers(all=True, filters={"label": [f"com.docker.swarm.service.id={made}"]}), 60
+        )
