@@ -127,6 +127,8 @@ class Memory:
     """Why the sidecar that is wanted does not work, until one does."""
     token: str = ""
     """The sidecar that has its token from this process."""
+    ended: tuple[int, float] = (0, 0.0)
+    """The target's last end that we know of, and since when, by our clock."""
     exit: tuple[str, int] = ("", 0)
     """The sidecar's last exit that people know of: whose, and when."""
     state: State = State.NONE
