@@ -24,8 +24,8 @@ RATE = 300
 @pytest.fixture
 def images(lab):
     """IDs of two images of sslterm, and of one that ends at once; none has a name."""
-    good = [lab.image("sslterm.hand-over=on", f"byfahrer-test-number={number}", of="sslterm") for number in (1, 2)]
-    return (*good, lab.image("sslterm.hand-over=on", of="sslterm", command="no-such-command"))
+    good = [lab.image("sslterm.hand-over=SIGUSR2", f"byfahrer-test-number={number}", of="sslterm") for number in (1, 2)]
+    return (*good, lab.image("sslterm.hand-over=SIGUSR2", of="sslterm", command="no-such-command"))
 
 
 @pytest.fixture

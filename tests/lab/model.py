@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import NamedTuple
 
 import anyio
 
@@ -31,8 +32,18 @@ from lab.wire import CHANGES, Lost, Pace, Wire
 SETTLE = 2 * backoff.CAP + RESYNC_INTERVAL + 30.0
 """Seconds: whoever failed many times waits for a minute, and its pace for another; a drain, and a slow call."""
 QUIET = 2 * RESYNC_INTERVAL + 5.0
-DAY = 86400
+SPELL = 2.5
+"""Seconds for which events go well, or do not."""
 EPOCH = 1_700_000_000
+
+
+class Kept(NamedTuple):
+    """How it went well."""
+
+    seconds: float
+    """From when everything worked again."""
+    acts: int
+    """Calls by which injectors had changed something until then, or tried to."""
 
 
 class BrokenPromiseError(AssertionError):
@@ -50,7 +61,7 @@ class Daemon:
         self.reconciler = Reconciler(self.wire, policy, seen=stopping.seen, clock=anyio.current_time)
         self.queue = KeyedQueue(self.reconciler.reconcile, self.failed, clock=anyio.current_time)
         self.watch = Watch(
-            self.wire, self.queue, self.reconciler.tracks, settled=self.reconciler.settled,
+            self.wire, self.queue, policy, tracks=self.reconciler.tracks, settled=self.reconciler.settled,
             on_ready=self.ready, on_stopping=stopping.signalled,
         )  # fmt: skip
 
@@ -101,9 +112,11 @@ class Model(Happenings):
         self.changes: Counter[str] = Counter()
         self.crimes: list[str] = []
         self.story: list[str] = []
+        self._seed = seed
         self._random = random.Random(seed)
         self._deliver_now = MemoryEngine.deliver.__get__(self.engine)
         self._traps: list = []
+        self.acts = 0
         self._awake = anyio.Event()
         self._awake.set()
         self._broken_image = False
@@ -139,18 +152,22 @@ class Model(Happenings):
 
     def perform(self, step):
         if step.at:
-            self._traps.append(step)
+            number, _, method = step.at.rpartition(" ")
+            self._traps.append([int(number or 1), method, step])
         else:
             self.note(repr(step))
             self.do(step)
 
     def spring(self, method):
-        """An injector's call was carried out: whoever waited for that acts."""
-        for step in [each for each in self._traps if each.at == method]:
-            self._traps.remove(step)
-            self.note(repr(step))
-            self.do(step)
-            return
+        """An injector's call was carried out: whoever waited for that acts, before the injector hears of it."""
+        self.acts += method in CHANGES
+        for trap in list(self._traps):
+            if trap[1] in (method, "call") or (trap[1] == "change" and method in CHANGES):
+                trap[0] -= 1
+                if not trap[0]:
+                    self._traps.remove(trap)
+                    self.note(repr(trap[2]))
+                    self.do(trap[2])
 
     async def awake(self):
         while not self._awake.is_set():
@@ -178,7 +195,7 @@ class Model(Happenings):
         for daemon in self.daemons:
             for key in [*self.kinds, *(owner for each in self.engine.all.values() if (owner := self.seen(each).owner))]:
                 await daemon.reconciler.reconcile(key)
-        await anyio.sleep(QUIET)
+        await anyio.sleep(5)
         await self._holds_within(0)
         if before != self._changed():
             raise BrokenPromiseError(f"changed, with nothing to do: {before} -> {self._changed()}")
@@ -220,16 +237,20 @@ class Model(Happenings):
         return int((EPOCH + anyio.current_time() + self.jumped) * 1e9)
 
     def _deliver(self, stream, event):
-        waits = self._random.choice(((), (0.0, 0.7), (2.5,), (0.0,), (0.0,))) if self.unruly else (0.0,)
-        for wait in waits:
+        for wait in self._waits() if self.unruly else (0.0,):
             if wait:
                 self._later(wait, self._deliver_now, stream, event)
             else:
                 self._deliver_now(stream, event)
 
+    def _waits(self):
+        """After how long an event comes, as often as it comes; for some seconds at a time, all are lost."""
+        spell = random.Random(f"{self._seed} {anyio.current_time() // SPELL}").choice(["lost", "lost", "late", "fair"])
+        return {"lost": (), "late": self._random.choice([(), (0.0, 0.7), (2.5,)]), "fair": (0.0,)}[spell]
 
-def check(steps, seed=0, *, unruly=False, tell=None) -> float:
-    """Carry out steps, make the world whole, and see the promise come true; the seconds that took."""
+
+def check(steps, seed=0, *, unruly=False, tell=None) -> Kept:
+    """Carry out steps, make the world whole, and see the promise come true."""
     backoff._random.seed(seed)
     answer = virtual.run(_check, steps, seed, unruly, tell)
     if isinstance(answer, Exception):
@@ -246,7 +267,8 @@ async def _check(steps, seed, unruly, tell):
                 model.perform(step)
                 await anyio.sleep(step.wait)
             model.make_whole()
-            answer = await model.settle()
+            acts = model.acts
+            answer = Kept(await model.settle(), acts)
         except BrokenPromiseError as error:
             answer = error
         if tell:

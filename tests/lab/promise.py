@@ -29,7 +29,11 @@ class Step:
     wait: float = 0.0
     """Seconds until the next step."""
     at: str = ""
-    """Not now, but at the moment when the engine has carried out an injector's next call of this method."""
+    """
+    Not now, but when the engine has carried out an injector's next call of this method, and it does not know yet.
+
+    `3 call` for the third one from now on, whatever it does; `3 change` for the third one that changes something.
+    """
 
     def __repr__(self):
         more = {"who": self.who, "what": self.what, "wait": self.wait, "at": self.at}

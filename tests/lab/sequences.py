@@ -1,6 +1,8 @@
-"""Sequences of steps, drawn by hypothesis: what happens, to whom, when, and how long until the next."""
+"""Sequences of steps: what happens, to whom, when, and how long until the next; drawn by hypothesis, or by a seed."""
 
 from __future__ import annotations
+
+import random
 
 from hypothesis import strategies as st
 
@@ -61,3 +63,25 @@ def steps(without=()):
     step = st.one_of([_one(do, whats) for do, whats in kinds.items()])
     first = [Step("run", who=0, wait=0.5), Step("run", who=1, what="task", wait=0.5)]
     return st.lists(step, min_size=1, max_size=15).map(lambda others: [*first, *others])
+
+
+# What needs a Swarm, a clock that may be set, or an engine that fails when it is told to, stays in memory.
+ELSEWHERE = {"hand", "service", "fail", "clock"}
+ELSEWHERE |= {f"engine {what}" for what in ("slow", "quick", "hangs", "wakes")} | {"image broken", "image mended"}
+ELSEWHERE |= {f"{do} task" for do in ("run", "recreate")} | {"sidecar unhealthy"}
+
+
+def sample(seed, length=10):
+    """A sequence that a real engine can be put through too; the same for the same seed."""
+    dice = random.Random(seed)
+    kinds = {
+        do: [what for what in whats if f"{do} {what}" not in ELSEWHERE]
+        for do, whats in {**ON_TARGETS, **ON_ALL}.items()
+        if do not in ELSEWHERE
+    }
+    chosen = [Step("run", who=0, wait=1.0), Step("run", who=1, what="tcp", wait=1.0)]
+    for _ in range(length):
+        do = dice.choice(sorted(kinds))
+        who = dice.choice((0, 0, 1)) if do in ON_TARGETS else 0
+        chosen.append(Step(do, who=who, what=dice.choice(kinds[do]), wait=dice.choice((0.0, 0.1, 0.3, 1.2))))
+    return chosen

@@ -224,6 +224,8 @@ class Observed:
     """
     proven: frozenset[str] = frozenset()
     """IDs of sidecars that have run for long enough to be relied on."""
+    awaited_long: frozenset[str] = frozenset()
+    """IDs of sidecars whose predecessors have had all the time that they could need to leave."""
     silent: frozenset[str] = frozenset()
     """IDs of sidecars that should be heard of and are not."""
 

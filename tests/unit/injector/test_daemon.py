@@ -214,7 +214,7 @@ async def test_a_sidecar_that_reports_no_longer_is_restarted(folder, lines, monk
                 + word
             )
             assert (await stream.receive()).startswith(b"HTTP/1.1 200")
-        await until(lambda: engine.all[sidecar.id].started_at > sidecar.started_at)
+        await until(lambda: engine.sidecars(key)[0].started_at > sidecar.started_at)
         await until(lambda: engine.served(key))
         (after,) = engine.sidecars(key)
 

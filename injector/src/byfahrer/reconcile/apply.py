@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from loguru import logger
 
@@ -55,6 +55,7 @@ class Hands:
             if await self._start(sidecar_id, action, target):
                 memory.joins.started(sidecar_id, target.started_at)
                 memory.begun[sidecar_id] = self._clock()
+                memory.token = sidecar_id
 
     async def _start(self, sidecar_id: str, action: Inject | Start | Restart, target: Container) -> bool:
         """Whether it runs; False where its target went away."""
@@ -125,6 +126,14 @@ class Hands:
         with self._counted("remove", memory):
             await self._engine.remove(sidecar.id)
         return 0.0
+
+    async def relieve(self, sidecar: Container, memory: Memory) -> None:
+        """Have a sidecar leave as soon as it sees its successor listen. It may be told any number of times."""
+        start = (sidecar.id, sidecar.started_at)
+        if start not in memory.relieved:
+            with suppress(NotFoundError, ConflictError):
+                await self._engine.kill(sidecar.id, sidecar.labels[labels.HAND_OVER])
+                memory.relieved |= {start}
 
     async def rename(self, action: Rename, target: Container, memory: Memory) -> None:
         with self._counted("rename", memory):
