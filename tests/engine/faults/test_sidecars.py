@@ -175,9 +175,10 @@ def test_a_port_that_its_target_has_is_told_and_the_target_works(lab, injector, 
     )
     daemon = injector().is_ready()
     busy = lab.run("busy", environment={"HTTPCHECK_ADDR": address})
-    line = daemon.says(f"Proxy container '{lab.mark}-busy-proxy' exited with code")
-    assert "its last words: " in line
-    assert "8081" in line
+    told = f"'{lab.mark}-busy': port conflict: ERROR frontend-addr=:8081: already in use"
+    daemon.says(told)
+    daemon.says(f"'{lab.mark}-busy-proxy' started", times=3)
+    assert len(daemon.saying(told)) == 1
     assert lab.status(busy) == "running"
     assert len(lab.sidecars(busy)) == 1
     lab.remove(busy)
