@@ -133,6 +133,7 @@ class Model(Happenings):
             id=container.id, name=container.name, status=container.status.value, labels=container.labels,
             joined=container.network_mode, namespace=f"{here[0]}@{here[1]}" if container.alive and here[0] else "",
             image_id=container.image_id, user=container.user, mode=container.env.get("SSLTERM_MODE"),
+            unhealthy=container.health == "unhealthy",
         )  # fmt: skip
 
     def broken(self) -> list[str]:

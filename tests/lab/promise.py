@@ -103,6 +103,8 @@ class Seen:
     user: str
     mode: str | None
     """The sidecar's setting."""
+    unhealthy: bool = False
+    """By the engine's own probe."""
 
     @property
     def owner(self) -> str | None:
@@ -151,6 +153,7 @@ def promise(seen: Iterable[Seen], wishes: Mapping[str, Wish], image_id: str, use
 def _wrong(sidecar: Seen, target: Seen, wish: Wish, image_id: str, user: str) -> list[str]:
     found = {
         f"is {sidecar.status}": sidecar.status != "running",
+        "is unhealthy": sidecar.unhealthy,
         "is not where its target is": not sidecar.namespace or sidecar.namespace != target.namespace,
         "has another mode": not wish.any_spec and sidecar.mode != wish.mode,
         "has another user": not wish.any_spec and sidecar.user != user,

@@ -54,6 +54,7 @@ class Sample(World):
             id=raw["Id"], name=raw["Name"].lstrip("/"), status=raw["State"]["Status"], labels=config["Labels"],
             joined=raw["HostConfig"]["NetworkMode"], namespace=_namespace(raw["State"]["Pid"]), image_id=raw["Image"],
             user=config["User"], mode=modes[0] if modes else None,
+            unhealthy=(raw["State"].get("Health") or {}).get("Status") == "unhealthy",
         )  # fmt: skip
 
     def broken(self) -> list[str]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+from itertools import chain
 
 from hypothesis import strategies as st
 
 from lab.promise import KINDS, SERVICES, Step
 
-WAITS = st.sampled_from([0.0, 0.01, 0.05, 0.15, 0.5, 1.2, 4.0, 11.0, 35.0])
-WHO = st.sampled_from([0, 0, 0, 1, 1, 2])  # most of what happens happens to few
+WAITS = (0.0, 0.01, 0.05, 0.15, 0.5, 1.2, 4.0, 11.0, 35.0)
+PLACES = (0, 0, 0, 1, 1, 2)
+"""Most of what happens happens to few."""
 # Between create and start; after either; while one is put away; while it is looked at.
-MOMENTS = st.sampled_from(["create", "start", "restart", "stop", "remove", "inspect", "containers", "rename"])
+MOMENTS = ("create", "start", "restart", "kill", "remove", "inspect", "containers", "rename")
 
 ASKING = [*["asks", "tcp", "task"] * 3, *KINDS]
 ON_TARGETS = {
@@ -46,23 +48,38 @@ ON_ALL = {
     "clock": ["-86400", "-5", "5", "86400"],
 }  # fmt: skip
 
+# Before the first list on the timer, and after it: from then on only what has changed is looked at.
+BEGINNINGS = [
+    [Step("run", wait=0.5), Step("run", who=1, what="task", wait=0.5)],
+    [Step("service", what="asks"), Step("run", wait=0.5), Step("run", who=1, what="task", wait=40.0)],
+]
 
-def _one(do, whats):
-    who = WHO if do in ON_TARGETS else st.just(0)
-    at = st.one_of(*[st.just("")] * 3, MOMENTS) if do != "fail" else st.just("")
-    return st.builds(Step, st.just(do), who=who, what=st.sampled_from(whats), wait=WAITS, at=at)
+OFTEN = {"restart": 3, "sidecar": 4, "fail": 3, "image": 3, "engine": 3, "injector": 3, "service": 2}
 
 
-def steps(without=()):
-    """Sequences; `without` some kinds of steps, or some of their variants (`image updated`)."""
-    kinds = {
-        do: [what for what in whats if f"{do} {what}" not in without]
-        for do, whats in {**ON_TARGETS, **ON_ALL}.items()
-        if do not in without
-    }
-    step = st.one_of([_one(do, whats) for do, whats in kinds.items()])
-    first = [Step("run", who=0, wait=0.5), Step("run", who=1, what="task", wait=0.5)]
-    return st.lists(step, min_size=1, max_size=15).map(lambda others: [*first, *others])
+def _steps(word):
+    """
+    What happens next, by a number: hypothesis draws that only.
+
+    Left to draw each part itself, it stays near what it had before, and some kinds of steps come once in a thousand.
+    """
+    dice = random.Random(word)
+    kinds = ON_TARGETS | ON_ALL
+    do = dice.choices(sorted(kinds), [OFTEN.get(do, 1) for do in sorted(kinds)])[0]
+    who = dice.choice(PLACES) if do in ON_TARGETS else 0
+    what, wait = dice.choice(kinds[do]), dice.choice(WAITS)
+    at = dice.choice(MOMENTS) if do != "fail" and dice.random() < 0.2 else ""
+    step = Step(do, who=who, what=what, wait=wait, at=at)
+    if dice.random() < 0.2:  # no event tells of it
+        return [Step("engine", what="deaf"), step, Step("engine", what="hears")]
+    return [step]
+
+
+def steps():
+    """Sequences for hypothesis."""
+    words = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=15)
+    happens = words.map(lambda drawn: list(chain(*map(_steps, drawn))))
+    return st.builds(lambda first, others: [*first, *others], st.sampled_from(BEGINNINGS), happens)
 
 
 # What needs a Swarm, a clock that may be set, or an engine that fails when it is told to, stays in memory.

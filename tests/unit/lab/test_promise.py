@@ -57,6 +57,7 @@ def test_who_only_says_that_it_is_a_sidecar_is_none():
         ({"status": "paused"}, "www-proxy is paused"),
         ({"namespace": "net:2"}, "www-proxy is not where its target is"),
         ({"namespace": ""}, "www-proxy is not where its target is"),
+        ({"unhealthy": True}, "www-proxy is unhealthy"),
         ({"mode": "tcp"}, "www-proxy has another mode"),
         ({"user": "0"}, "www-proxy has another user"),
         ({"image_id": "old"}, "www-proxy is of another image"),
