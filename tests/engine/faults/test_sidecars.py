@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from byfahrer.serving.client import get
 from lab.meddler import Rewrites
 from lab.waiting import wait_until
 
@@ -19,6 +20,12 @@ def started(lab, container_id):
 def sidecar_of(lab, target_id):
     """The one that runs."""
     return wait_until(lambda: [s for s in lab.sidecars(target_id) if s["State"]["Status"] == "running"], 60)[0]
+
+
+def has_reported(home, target_id):
+    """Whether the injector has heard of a target's sidecar."""
+    told = get(home.path / "state" / "admin.sock", "/status") or {"targets": []}
+    return any(each["id"] == target_id and each["report"] for each in told["targets"])
 
 
 def runs_no_more(lab, sidecar):
@@ -102,7 +109,7 @@ def test_a_signal_through_the_engine_ends_nothing_for_good(lab, injector, fault)
 
 
 @pytest.mark.timeout(400)
-def test_a_sidecar_that_hangs_is_restarted(lab, injector, fault):
+def test_a_sidecar_that_hangs_is_restarted(lab, injector, home, fault):
     broken = fault(10, "the sidecar's process hangs (SIGSTOP)", "restarted after three reports that do not come")
     daemon = injector().is_ready()
     hangs, calm = lab.run("hangs"), lab.run("calm")
@@ -110,7 +117,7 @@ def test_a_sidecar_that_hangs_is_restarted(lab, injector, fault):
         lab.becomes_served(each)
     before = {each["Id"]: each["State"]["StartedAt"] for each in lab.sidecars()}
     sidecar, lives = sidecar_of(lab, hangs), started(lab, hangs)
-    wait_until(lambda: b"certificate" in lab.api.logs(sidecar["Id"]))
+    wait_until(lambda: has_reported(home, hangs), 60)
     lab.stop_process(sidecar["Id"])
     broken.happens()
     broken.converges(lab, 180)
