@@ -10,7 +10,6 @@ from pathlib import Path
 
 from lab.injector import byfahrer
 from lab.socket_proxy import socket_proxy
-from lab.waiting import wait_until
 
 
 def doctor(lab, *options, env=None):
@@ -74,18 +73,19 @@ def test_ports_that_lead_past_tls_or_nowhere(lab):
 
 def test_leftovers_and_a_sidecar_that_cannot_serve(lab, injector):
     daemon = injector().is_ready()
-    gone, busy = lab.run("gone"), lab.run("busy", environment={"HTTPCHECK_ADDR": "0.0.0.0:8081"})
+    gone, down = lab.run("gone"), lab.run("down")
     lab.becomes_served(gone)
-    wait_until(lambda: [each["State"]["Status"] for each in lab.sidecars(busy)] == ["exited"])
+    lab.becomes_served(down)
     daemon.stop()
     lab.api.kill(gone)
+    lab.api.kill(lab.sidecars(down)[0]["Id"])
     code, found = doctor(lab)
 
     assert code == 1
     assert [text.partition(" has")[0] for _, text in found["leftovers"]] == [f"'{lab.mark}-gone-proxy'"]
     ((level, text),) = found["targets"]
     assert level == "problem"
-    assert f"'{lab.mark}-busy-proxy' of '{lab.mark}-busy' does not serve: exited" in text
+    assert f"'{lab.mark}-down-proxy' of '{lab.mark}-down' does not serve: exited (137)" in text
     assert "its last words: " in text
     assert [level for level, _ in found["authority"]] == ["warning"]
 

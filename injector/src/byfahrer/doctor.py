@@ -14,6 +14,7 @@ from typing import Final
 import anyio
 
 from byfahrer import __version__, labels, status
+from byfahrer.checks import api, clock, confinement, named, ports, swarm
 from byfahrer.engine.errors import EngineError, NotFoundError, RejectedError
 from byfahrer.engine.interface import Engine, EngineInfo
 from byfahrer.finding import OK, PROBLEM, WARNING, Finding
@@ -22,15 +23,7 @@ from byfahrer.plan import Policy, Pull, own_sidecars, plan
 from byfahrer.reconcile import resync
 from byfahrer.reconcile.images import missing
 from byfahrer.reconcile.observe import observe
-from sslterm.settings import Address, Settings
 
-OLDEST_API: Final = (1, 30)
-"""Docker 17.06: before it, mounts as sidecars have them could not be asked for."""
-CLOCKS_APART: Final = 30.0
-"""Seconds, of which a warning is given."""
-CLOCKS_TOO_FAR: Final = 300.0
-"""By so much certificates are dated back: a clock that is further behind takes them for not yet valid."""
-MOST_NAMED: Final = 5
 NOBODY: Final = "0" * 64
 """An ID that no container has."""
 
@@ -101,21 +94,6 @@ def _by_hand(observed: Observed) -> Mapping[str, str]:
     return next((wish for each in observed.sidecars if (wish := labels.wish_of(each))), observed.by_hand)
 
 
-def api(info: EngineInfo) -> Iterator[Finding]:
-    """Whether the engine is new enough."""
-    oldest = ".".join(map(str, OLDEST_API))
-    said = f"API {one_line(info.api_version, 20)} of engine {one_line(info.version, 100)}"
-    try:
-        version = tuple(int(part) for part in info.api_version.split("."))
-    except ValueError:
-        version = ()
-    if version < OLDEST_API:
-        advice = "update Docker, or let DOCKER_API_VERSION be unset where it is"
-        yield Finding("api", PROBLEM, f"{said}: byfahrer needs {oldest} at least; {advice}")
-    else:
-        yield Finding("api", OK, f"{said}; {oldest} or newer is needed")
-
-
 async def rights(engine: Engine) -> list[Finding]:
     """Whether we may act there, or look only: starting what does not exist tells, and changes nothing."""
     try:
@@ -134,45 +112,6 @@ async def rights(engine: Engine) -> list[Finding]:
     return [Finding("rights", PROBLEM, "the engine says that it started a container that cannot be there")]
 
 
-def confinement(info: EngineInfo, *, in_container: bool, authority: bool) -> Iterator[Finding]:
-    """What the engine does to containers that makes a difference for sidecars."""
-    for name in ("userns", "rootless"):
-        if name in info.security and authority and not in_container:
-            text = (
-                f"{name}: users in containers are others on the host, so sidecars may not open the authority's socket"
-            )
-            yield Finding("engine", WARNING, f"{text}; run byfahrer in a container of this engine")
-    for name in info.unlimited:
-        yield Finding("engine", WARNING, f"cannot limit {name}: sidecars are not kept to it; see docker info")
-    if not info.live_restore:
-        text = "live-restore is off: containers stop while the engine restarts, sidecars too; it is on with"
-        yield Finding("engine", OK, f'{text} "live-restore": true in daemon.json')
-
-
-def clock(info: EngineInfo, now: float) -> Iterator[Finding]:
-    """Whether engine and byfahrer agree on the time."""
-    apart = float(info.now) - now
-    text = f"the engine's clock is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} ours"
-    advice = "set both by NTP: certificates are good from one time to another"
-    if abs(apart) >= CLOCKS_TOO_FAR:
-        yield Finding("clock", PROBLEM, f"{text}; {advice}")
-    elif abs(apart) >= CLOCKS_APART:
-        yield Finding("clock", WARNING, f"{text}; {advice}")
-    else:
-        yield Finding("clock", OK, "the engine's clock and ours agree")
-
-
-def swarm(info: EngineInfo) -> Iterator[Finding]:
-    """Whose labels can be read here."""
-    if info.role == "manager":
-        yield Finding("swarm", OK, "a manager: labels of services are read")
-    elif info.role == "worker":
-        text = "a worker: labels of services (deploy.labels) cannot be read here"
-        yield Finding("swarm", WARNING, f"{text}; put them on the containers (--container-label, labels)")
-    else:
-        yield Finding("swarm", OK, "no Swarm: labels of containers are read")
-
-
 async def images(engine: Engine, found: Iterable[tuple[Container, SidecarSpec]], pull: Pull) -> list[Finding]:
     """Whether the images of sidecars are there, or will be."""
     users: dict[str, list[str]] = {}
@@ -181,13 +120,13 @@ async def images(engine: Engine, found: Iterable[tuple[Container, SidecarSpec]],
     findings = []
     for image, names in sorted(users.items()):
         if await engine.image_id(image) is None:
-            text = f"{missing(image)}; it is wanted for {_named(names)}"
+            text = f"{missing(image)}; it is wanted for {named(names)}"
             level = PROBLEM if pull is Pull.NEVER else WARNING
             findings.append(
                 Finding("images", level, text if level is PROBLEM else f"{text}; byfahrer run tries to pull it")
             )
         else:
-            findings.append(Finding("images", OK, f"{image} is here, for {_named(names)}"))
+            findings.append(Finding("images", OK, f"{image} is here, for {named(names)}"))
     if not users and await engine.image_id("sslterm") is None:
         findings.append(
             Finding("images", WARNING, "sslterm is not on this engine: build or pull it before it is asked for")
@@ -229,34 +168,6 @@ async def _last_words(engine: Engine, sidecar_id: str) -> str:
     return f"; its last words: {words}" if words else ""
 
 
-def ports(found: Iterable[tuple[Container, SidecarSpec]]) -> list[Finding]:
-    """Whether clients get to sidecars, and past them."""
-    return [finding for target, spec in found for finding in _ports_of(target, spec)]
-
-
-def _ports_of(target: Container, spec: SidecarSpec) -> Iterator[Finding]:
-    settings = Settings.resolve({}, dict(spec.env))
-    front, back = settings.frontend_addr, settings.backend_addr
-    fronts = (front.port,) if isinstance(front, Address) else (443, 8443)
-    named = " or ".join(f":{port}" for port in fronts)
-    public = {port: ", ".join(places) for port, places in sorted(target.published.items())}
-    if public and not public.keys() & set(fronts):
-        others = ", ".join(f"{port} at {where}" for port, where in public.items())
-        text = f"'{target.name}' publishes {others}, but not its sidecar's {named}"
-        yield Finding("ports", WARNING, f"{text}: publish that on the target (-p {fronts[0]}:{fronts[0]})")
-    if isinstance(back, Address) and back.port in public and back.port not in fronts:
-        text = f"'{target.name}' publishes its plain port {back.port} at {public[back.port]}"
-        yield Finding("ports", WARNING, f"{text}: whoever calls it there goes round TLS; publish {named} only")
-    lowest = min(fronts)
-    if lowest < target.first_port and not spec.user.startswith(("0", "root")):
-        text = f"'{target.name}' has net.ipv4.ip_unprivileged_port_start={target.first_port}"
-        yield Finding(
-            "ports",
-            PROBLEM,
-            f"{text}, so its sidecar cannot bind :{lowest}: leave that sysctl out, or choose a higher port",
-        )
-
-
 def unasked(observed: Iterable[Observed], policy: Policy) -> Iterator[Finding]:
     """Whoever has labels of ours, and not the one that asks for a sidecar."""
     for each in observed:
@@ -268,7 +179,7 @@ def unasked(observed: Iterable[Observed], policy: Policy) -> Iterator[Finding]:
         covered = policy.covers({**each.service_labels, **target.labels})
         if others and labels.PROXY_IMAGE not in found and covered and not own_sidecars(each, policy):
             asking = f"{labels.SHORT}{labels.PROXY_IMAGE}, which asks for a sidecar"
-            yield Finding("labels", WARNING, f"'{target.name}' has {_named(others)}, but no {asking}")
+            yield Finding("labels", WARNING, f"'{target.name}' has {named(others)}, but no {asking}")
 
 
 def leftovers(scene: Scene) -> Iterator[Finding]:
@@ -287,9 +198,3 @@ def leftovers(scene: Scene) -> Iterator[Finding]:
             made = f"made by byfahrer {one_line(version, 50)}" if version else "of a version that does not say so"
             text = f"{number} sidecar(s) {made}, and we are {__version__}: they serve on; byfahrer eject renews them"
             yield Finding("leftovers", WARNING, text)
-
-
-def _named(names: Iterable[str]) -> str:
-    shown = [one_line(name, 100) for name in names]
-    more = len(shown) - MOST_NAMED
-    return ", ".join(shown[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

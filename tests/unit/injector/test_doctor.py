@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from byfahrer import doctor, settings
+from byfahrer import checks, doctor, settings
 from byfahrer.engine.errors import RejectedError, UnreachableError
 from byfahrer.engine.interface import EngineInfo
 from byfahrer.finding import Finding, Level, bad
@@ -98,12 +98,12 @@ async def test_a_worker_of_a_swarm_cannot_read_labels_of_services(world):
 @pytest.mark.parametrize("name", ["userns", "rootless"])
 def test_users_that_are_others_on_the_host(name):
     info = replace(INFO, security=("seccomp", name))
-    (finding, _) = doctor.confinement(info, in_container=False, authority=True)
+    (finding, _) = checks.confinement(info, in_container=False, authority=True)
 
     assert finding.level is Level.WARNING
     assert "run byfahrer in a container of this engine" in finding.text
     for inside, authority in ((True, True), (False, False)):
-        assert not [f for f in doctor.confinement(info, in_container=inside, authority=authority) if f.level != "ok"]
+        assert not [f for f in checks.confinement(info, in_container=inside, authority=authority) if f.level != "ok"]
 
 
 async def test_limits_that_do_not_hold(world):

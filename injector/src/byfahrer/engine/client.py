@@ -194,7 +194,7 @@ class DockerEngine:
             log = await self._call(lambda client: client.logs(container_id, stdout=True, stderr=True, tail=1))
         except RejectedError:
             return ""  # with some log drivers nobody can read what was written
-        return " ".join(log.decode(errors="replace").split())[:300]
+        return convert.words(log)
 
     async def put_files(self, container_id: str, folder: str, files: Sequence[File]) -> None:
         packed = archive.pack(files)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +14,7 @@ from byfahrer.engine.interface import EngineInfo, Event
 from byfahrer.model import NOTHING, Container, Mount, Network, SidecarSpec, Status, Summary
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z\s+")
 _OURS = ("SSLTERM_", "GOSSLTERM_", "LOG_LEVEL=")
 
 REPORTS_TO = "SSLTERM_AUTHORITY"
@@ -26,6 +29,16 @@ _CLAIMS = ("com.docker.", "byfahrer.", "org.qnib.")
 """What labels begin with that may say who a container is, or which names it has."""
 _COMPOSE = "com.docker.compose."
 _COMPOSE_MADE = "com.docker.compose.config-hash"
+
+
+def words(log: bytes) -> str:
+    """The last line of a log, without the time at which it was written: whoever says the same again is told of once."""
+    text = " ".join(log.decode(errors="replace").split())
+    if text.startswith("{"):
+        with suppress(ValueError):
+            message = json.loads(text).get("message")
+            text = message if isinstance(message, str) else text
+    return _STAMP.sub("", text, count=1)[:300]
 
 
 def nanoseconds(text: str | None) -> int:

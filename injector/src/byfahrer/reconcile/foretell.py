@@ -18,7 +18,9 @@ def _said(action: Action, *, replaces: bool) -> str:
             front, back = labels.addresses(dict(action.spec.env))
             text = f"create '{action.name}' for '{action.target.name}' from {action.spec.image} ({front} -> {back})"
             if action.beside is not None:
-                return f"{text}, and remove '{action.beside.name}' once it serves: what is asked for has changed"
+                same = action.beside.labels.get(labels.SPEC) == action.spec.digest
+                why = "its image has been updated" if same else "what is asked for has changed"
+                return f"{text}, and remove '{action.beside.name}' once it serves: {why}"
             return f"{text}: {'in the place of that one' if replaces else 'it asks for it and has none'}"
         case Start():
             return f"start '{action.sidecar.name}': it is {action.sidecar.status}"
