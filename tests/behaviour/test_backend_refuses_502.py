@@ -11,7 +11,7 @@ from lab.sidecar import free_port
 
 def test_refused_connections_are_502_until_somebody_listens():
     port = free_port()
-    with relay(port) as running:
+    with relay(port, "--listen-when=always") as running:
         with Client(running.port) as client:
             status, head, body = client.ask(get(b"/away"))
 
@@ -36,7 +36,7 @@ def test_refused_connections_are_502_until_somebody_listens():
 
 
 def test_in_tcp_mode_the_client_sees_a_cut():
-    with relay(free_port(), "--mode=tcp") as running:
+    with relay(free_port(), "--mode=tcp", "--listen-when=always") as running:
         client = Client(running.port)
         assert client.is_cut()
         client.close()

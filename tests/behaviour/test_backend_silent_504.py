@@ -90,5 +90,6 @@ def test_one_silent_backend_connection_does_not_delay_other_clients():
 
 
 def test_a_port_that_nobody_has_is_not_waited_for():
-    with relay(free_port(), "--connect-timeout=10m") as running, Client(running.port) as client:
+    flags = "--connect-timeout=10m", "--listen-when=always"
+    with relay(free_port(), *flags) as running, Client(running.port) as client:
         assert client.ask(get())[0] == 502

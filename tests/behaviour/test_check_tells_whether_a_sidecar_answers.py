@@ -43,7 +43,7 @@ def test_it_takes_the_sidecars_own_flags(port, flags):
 
 def test_nobody_there_is_1_and_one_line():
     port = free_port()
-    result = refused("check", "--frontend-addr", f"127.0.0.1:{port}")
+    result = refused("check", "--frontend-addr", f"127.0.0.1:{port}", "--listen-when=always")
 
     assert result.returncode == 1
     assert result.stderr == f"sslterm check: 127.0.0.1 port {port}: Connection refused\n"

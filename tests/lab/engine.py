@@ -245,12 +245,13 @@ class Lab:
             named = self.api.containers(all=True, filters={"name": [f"^/{self.mark}-"]})
             left = {each["Id"] for each in [*mine, *named]} | {i for i in self.strangers if self.look(i)}
             if not left:
-                for network in self.networks:
-                    self.api.remove_network(network)
-                for image in self.images:
-                    self.api.remove_image(image)
-                for volume in self.volumes:
-                    self.api.remove_volume(volume)
+                # Each once: a test may clean up in the midst.
+                while self.networks:
+                    self.api.remove_network(self.networks.pop())
+                while self.images:
+                    self.api.remove_image(self.images.pop())
+                while self.volumes:
+                    self.api.remove_volume(self.volumes.pop())
                 # One that a container made and another has by its name stays behind when they are removed.
                 for volume in unnamed:
                     with contextlib.suppress(APIError):

@@ -158,7 +158,7 @@ def roll(lab: Any, manager: Any, kind: str, order: str) -> Outcome:
     """A Swarm's rolling update, one task after the other; `order` is start-first or stop-first."""
     labels = {"byfahrer-test": lab.mark, "byfahrer.proxy-image": IMAGE}
     spec = ContainerSpec("httpcheck", command=[*RUNS, kind], labels=labels, init=False, stop_grace_period=10 * 10**9)
-    update = UpdateConfig(parallelism=1, delay=3 * 10**9, order=order)
+    update = UpdateConfig(parallelism=1, delay=10 * 10**9, order=order)
     made = manager.create_service(
         TaskTemplate(spec, force_update=0), name=f"{lab.mark}-web", labels={"byfahrer-test": lab.mark},
         mode=ServiceMode("replicated", 2), update_config=update, endpoint_spec=EndpointSpec(mode="dnsrr"),

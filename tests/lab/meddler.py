@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import itertools
 import json
 import os
+import random
 import re
 import socket
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
@@ -40,14 +41,17 @@ class Rule:
 
 
 class Fails(Rule):
-    """Of so many calls, each last one fails as an engine does that is in trouble."""
+    """A share of the calls, or all of them, fail as with an engine that is in trouble."""
 
-    def __init__(self, method="", path="", *, each=1, status=500):
+    def __init__(self, method="", path="", *, share=1.0, status=500, seed=1):
         super().__init__(method, path)
-        self._each, self._status, self._calls = each, status, itertools.count(1)
+        self._share, self._status = share, status
+        self._random = random.Random(
+            seed
+        )  # not each third one: such calls would fall into step with those who make them
 
     def before(self):
-        if next(self._calls) % self._each == 0:
+        if self._random.random() < self._share:
             return self._status, b'{"message": "Internal Server Error: a fault of the test"}'
         return None
 
@@ -182,7 +186,9 @@ class _Server(ThreadingMixIn, UnixStreamServer):
     request_queue_size = 64
 
     def handle_error(self, request, client_address):
-        """A client that went away is no error of the test's."""
+        """A client that went away is no error of the test's; anything else is one of its rules'."""
+        if not isinstance(sys.exception(), OSError):
+            self.meddler.errors.append(sys.exception())
 
 
 class Meddler:
@@ -194,6 +200,8 @@ class Meddler:
         self.rules: list[Rule] = []
         self.calls: list[tuple[float, str, str]] = []
         """When, how and where: all that was asked."""
+        self.errors: list[BaseException] = []
+        """Of the rules themselves."""
         self._open: list[tuple[socket.socket, http.client.HTTPConnection]] = []
         self._server = _Server(str(self.path), _Call)
         self._server.meddler = self
@@ -229,3 +237,4 @@ class Meddler:
                 with contextlib.suppress(OSError, AttributeError):
                     each.shutdown(socket.SHUT_RDWR)
         self.path.unlink()
+        assert self.errors == []

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import docker
+import requests
 from docker.errors import APIError, NotFound
 
 from lab.engine import IMAGES, Lab
@@ -196,10 +197,19 @@ class NestedEngine:
         """Kill -9 one of its containers' processes behind its back."""
         self.run(f"kill -KILL {pid}")
 
+    def _is_removed(self):
+        """Whether it is gone; if not, once more. A busy machine may need a second try."""
+        with contextlib.suppress(APIError, requests.RequestException):
+            self._outer.remove_container(self.id, force=True, v=True)
+        try:
+            self._outer.inspect_container(self.id)
+        except NotFound:
+            return True
+        return False
+
     def remove(self):
         if self.id:
-            with contextlib.suppress(NotFound, APIError):
-                self._outer.remove_container(self.id, force=True, v=True)
+            wait_until(self._is_removed, 120)
         if hasattr(self, "api"):
             self.api.close()
         shutil.rmtree(self.folder)

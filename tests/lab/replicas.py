@@ -33,11 +33,11 @@ KEPT = 4
 OFTEN = 0.05
 SLOW = 4
 """Requests under way that take a second each, as many on each of two replicas."""
-_CONNECT = 1.0
+_CONNECT = 4.0
 _AWAY = 0.3
 """Seconds for which a replica that refused is not asked."""
-_ANSWER = 5.0
-_NOBODY = 3.0
+_ANSWER = 10.0
+_NOBODY = 15.0
 """Seconds for which a request looks for a replica that takes it."""
 
 TARGET = """

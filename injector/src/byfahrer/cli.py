@@ -11,14 +11,28 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import anyio
 import click
 from click.core import ParameterSource
 
-from byfahrer import __version__, cli_ca, daemon, labels, logs, manual, options, settings, status, trust
+from byfahrer import (
+    __version__,
+    cli_ca,
+    cli_doctor,
+    cli_render,
+    daemon,
+    labels,
+    logs,
+    manual,
+    options,
+    rehearse,
+    settings,
+    status,
+    trust,
+)
+from byfahrer.ask import ask, first, setting
 from byfahrer.authority.errors import AuthorityError
 from byfahrer.engine.address import DEFAULT_HOST, EngineAddress
 from byfahrer.engine.client import DockerEngine
@@ -27,8 +41,6 @@ from byfahrer.model import Container, one_line
 from byfahrer.reconcile.reconciler import PassingError, UnmetError
 from byfahrer.serving.client import get
 from byfahrer.serving.errors import SocketError
-
-T = TypeVar("T")
 
 
 @click.group(
@@ -41,6 +53,9 @@ Examples:
   byfahrer ps                                   who has a sidecar, and who has none and why
   byfahrer inject db --set mode=tcp --set frontend=:6380 --set backend=:6379
   byfahrer eject --all                          remove every sidecar again
+  byfahrer doctor                               is everything as it has to be, and what is to be done if not
+  byfahrer run --dry-run                        what it would do now
+  byfahrer render www > sidecar.yaml            the sidecar of www as a service of a compose file
 """,
 )
 @click.version_option(__version__, prog_name="byfahrer", message="%(prog)s %(version)s")
@@ -91,6 +106,11 @@ def cli(context: click.Context, docker_host: str, log_level: str, log_format: st
 @options.admin_addr
 @options.signing
 @options.place
+@click.option("--dry-run", is_flag=True, help="Print what would be done now, do nothing, and exit.")
+@click.option(
+    "--observe", is_flag=True, envvar="BYFAHRER_OBSERVE",
+    help="Watch and say what would be done: for an engine where nothing may be changed.",
+)  # fmt: skip
 @click.pass_obj
 def run(
     docker_host: str,
@@ -98,6 +118,8 @@ def run(
     allow_image: tuple[str, ...],
     resync: str,
     admin_addr: str,
+    dry_run: bool,
+    observe: bool,
     **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
@@ -112,6 +134,8 @@ def run(
       byfahrer run --allow-image sslterm --allow-image 'registry.example.com/tls/*'
       byfahrer run --only-label com.docker.compose.project=shop
       byfahrer run --trust-domain example.org --leaf-lifetime 1h
+      byfahrer run --dry-run
+      byfahrer --docker-host unix:///run/byfahrer-engine/docker.sock run --observe
       docker run -d -v /var/run/docker.sock:/var/run/docker.sock \\
           -v byfahrer:/var/lib/byfahrer -v byfahrer-run:/run/byfahrer byfahrer
     """
@@ -122,20 +146,21 @@ def run(
         authority=made,
         admin=options.admin(admin_addr, more["state_dir"], made),
         resync=settings.resync(resync),
+        act=not observe,
     )
-    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ))
+    if dry_run:
+        _rehearse(docker_host, chosen)
+        return
+    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ), look_only=observe)
     try:
         anyio.run(daemon.run, engine, chosen)
     except BaseExceptionGroup as group:
-        raise _first(group) from group
+        raise first(group) from group
 
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="A list of objects instead of a table.")
-@click.option(
-    "--allow-image", multiple=True, default=settings.ALLOW_IMAGES, metavar="PATTERN", envvar="BYFAHRER_ALLOW_IMAGE",
-    help="As the daemon has it, to tell whom it refuses.",
-)  # fmt: skip
+@options.allow_image
 @options.sidecar
 @options.admin_addr
 @options.place
@@ -168,7 +193,7 @@ def ps(
         trusting = await manual.with_authority(engine, policy, chosen, options.own_id())
         return await status.rows(engine, trusting, manual.certificates(chosen), told)
 
-    found = _ask(docker_host, look)
+    found = ask(docker_host, look)
     if as_json:
         click.echo(json.dumps([row.as_json() for row in found], indent=2))
     else:
@@ -203,7 +228,7 @@ def inject(
       byfahrer inject db --set mode=tcp --set frontend=:6380 --set backend=:6379
     """
     policy = options.policy(more)
-    values = dict(_setting(text) for text in chosen)
+    values = dict(setting(text) for text in chosen)
 
     chosen_authority = options.authority(**more)
 
@@ -214,7 +239,7 @@ def inject(
         trusting = await manual.with_authority(engine, policy, chosen_authority if token else None, options.own_id())
         return await manual.inject(engine, trusting, name, wish, token)
 
-    sidecar = _ask(docker_host, act)
+    sidecar = ask(docker_host, act)
     front, back = labels.addresses(sidecar.env)
     click.echo(f"{sidecar.name} runs in the network of {name}: {front} -> {back}")
 
@@ -242,7 +267,7 @@ def eject(docker_host: str, names: tuple[str, ...], *, everything: bool, only_la
             return await manual.eject_all(engine, policy)
         return [each for name in names for each in await manual.eject(engine, name)]
 
-    gone = _ask(docker_host, act)
+    gone = ask(docker_host, act)
     for each in gone:
         click.echo(f"{each.sidecar} removed")
         if each.asked_for:
@@ -273,7 +298,7 @@ def trust_command(docker_host: str, name: str, state_dir: str, ca_cert: str) -> 
     async def act(engine: DockerEngine) -> list[str]:
         return await trust.trust(engine, await manual.find(engine, name), roots)
 
-    written = _ask(docker_host, act)
+    written = ask(docker_host, act)
     for path in written:
         click.echo(f"{name}:{path} written")
     if not written:
@@ -281,6 +306,21 @@ def trust_command(docker_host: str, name: str, state_dir: str, ca_cert: str) -> 
 
 
 cli.add_command(cli_ca.ca)
+cli.add_command(cli_doctor.doctor)
+cli.add_command(cli_render.render)
+
+
+def _rehearse(docker_host: str, chosen: settings.Settings) -> None:
+    async def look(engine: DockerEngine) -> list[rehearse.Target]:
+        policy = await manual.with_authority(engine, chosen.policy, chosen.authority, chosen.policy.own_id)
+        return await rehearse.rehearse(engine, policy)
+
+    found = ask(docker_host, look, look_only=True)
+    for each in found:
+        for line in each.lines:
+            click.echo(line)
+    if not found:
+        click.echo("nothing to do")
 
 
 def main() -> NoReturn:
@@ -299,32 +339,6 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         code = 1
     _exit(code)
-
-
-def _ask(docker_host: str, question: Callable[[DockerEngine], Awaitable[T]]) -> T:
-    """Ask the engine something once."""
-    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ))
-
-    async def ask() -> T:
-        await engine.connect()
-        return await question(engine)
-
-    try:
-        return anyio.run(ask)
-    except BaseExceptionGroup as group:
-        # Tasks side by side fail in groups; the first failure says it all.
-        raise _first(group) from group
-
-
-def _first(error: BaseException) -> BaseException:
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise settings.SettingError(f"--set={text!r}: expected setting=value, such as frontend=:443")
-    return name, value
 
 
 def _complain(code: int, text: str) -> int:

@@ -131,6 +131,10 @@ class Container:
     Where the image is gone and nobody can tell, every label that could claim one counts as inherited.
     """
     mounts: tuple[Mount, ...] = ()
+    published: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Its TCP ports that the engine publishes, and where on the host: `0.0.0.0:80`."""
+    first_port: int = 0
+    """The lowest port that any user may bind in its namespace, where whoever created it chose one."""
     user: str = ""
     """As it was created; empty for the image's own."""
     capabilities: tuple[str, ...] = ()
@@ -220,6 +224,8 @@ class Observed:
     """
     proven: frozenset[str] = frozenset()
     """IDs of sidecars that have run for long enough to be relied on."""
+    awaited_long: frozenset[str] = frozenset()
+    """IDs of sidecars whose predecessors have had all the time that they could need to leave."""
     silent: frozenset[str] = frozenset()
     """IDs of sidecars that should be heard of and are not."""
 

@@ -30,6 +30,11 @@ only_label = click.option(
     help="Look after containers with this label only. May be repeated: all of them must be there.",
 )
 
+allow_image = click.option(
+    "--allow-image", multiple=True, default=settings.ALLOW_IMAGES, metavar="PATTERN", envvar="BYFAHRER_ALLOW_IMAGE",
+    help="As the daemon has it, to tell whom it refuses.",
+)  # fmt: skip
+
 
 def sidecar(command: Command) -> Command:
     """What decides how a sidecar is made."""

@@ -67,6 +67,8 @@ class Settings:
     """Socket for status and metrics; None for none."""
     resync: float
     """Seconds between full looks at the engine."""
+    act: bool = True
+    """False: watch, and say what would be done; nothing on the engine is changed, and nothing signed."""
     workers: int = 8
     """Targets at a time; each start is a tenth of a second of work for the engine."""
 
@@ -190,11 +192,12 @@ def own_container(files: Mapping[str, str]) -> str:
     """
     The container that this program runs in, by the contents of `/proc/self/cgroup` and `/proc/self/mountinfo`, or "".
 
-    The control group is asked first: with another container's network, the mounted host name is that one's.
+    The control group is asked first: with another container's network, the mounted host name is that one's. Only what
+    is mounted at /etc/hostname counts: while it copies into a container, the engine has its files mounted on the host.
     """
     for name, pattern in (
         ("cgroup", r"[/-]([0-9a-f]{64})(?:\.scope)?\s*$"),
-        ("mountinfo", r"/containers/([0-9a-f]{64})/hostname\s"),
+        ("mountinfo", r"/containers/([0-9a-f]{64})/hostname /etc/hostname\s"),
     ):
         found = re.search(pattern, files.get(name, ""), re.MULTILINE)
         if found:

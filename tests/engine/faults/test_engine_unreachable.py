@@ -133,10 +133,10 @@ def test_more_events_than_the_engine_remembers_are_no_loss(lab, injector, fault)
 def test_calls_that_fail_are_made_again(lab, injector, meddler, fault):
     broken = fault(
         16,
-        "each third call is answered 500, while five targets start, restart and die",
+        "each tenth call is answered 500, while five targets start, restart and die",
         "all is made good, each call tried again with back-off",
     )
-    meddler.add(Fails(each=3))
+    meddler.add(Fails(share=0.1))
     daemon = injector(env=meddler.env)
     targets = [lab.run(f"www{number}") for number in range(5)]
     broken.happens()

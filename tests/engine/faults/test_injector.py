@@ -148,10 +148,10 @@ class Clock:
     def __call__(self, told):
         for key in ("StartedAt", "FinishedAt"):
             whole, _, rest = told["State"][key].rstrip("Z").partition(".")
-            moment = datetime.fromisoformat(f"{whole}.{rest or 0:0<6.6}+00:00")
+            moment = datetime.fromisoformat(f"{whole}.{rest or '0':0<6.6}+00:00")
             if moment > self._at:
                 moved = (moment + self._by).strftime("%Y-%m-%dT%H:%M:%S")
-                told["State"][key] = f"{moved}.{rest or 0}Z"
+                told["State"][key] = f"{moved}.{rest or '0'}Z"
         return told
 
 

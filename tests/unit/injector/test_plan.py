@@ -474,7 +474,7 @@ def states(draw):
         made = sidecar(
             draw(SPECS), draw(STATUSES), draw(st.integers(0, 3)), f"{number:064x}",
             draw(st.sampled_from([{}, {"team": "x"}, {"byfahrer.manual": "true", "byfahrer.proxy-image": "sslterm"}]))
-            | draw(st.sampled_from([{}, {labels.HAND_OVER: "on"}])),
+            | draw(st.sampled_from([{}, {labels.HAND_OVER: "SIGUSR2"}])),
         )  # fmt: skip
         name = draw(st.sampled_from(["www-proxy", "www-proxy-next"]))
         sidecars.append(
@@ -508,7 +508,7 @@ def carried_out(observed, todo: Plan):
         if isinstance(action, Remove):
             del sidecars[action.sidecar.id]
         elif isinstance(action, Inject):
-            made = sidecar_labels(action.target, action.spec) | {labels.HAND_OVER: "on"}
+            made = sidecar_labels(action.target, action.spec) | {labels.HAND_OVER: "SIGUSR2"}
             sidecars["new"] = Container(
                 id="new", name=action.name, image=action.spec.image, labels=made, user=action.spec.user,
                 status=Status.RUNNING, pid=9, started_at=now, image_id=observed.image_id or "",
@@ -527,8 +527,11 @@ def time_passed(observed):
 
 
 def settled(observed, policy):
-    """What the plan leads to when all that is started works."""
+    """What the plan leads to when all that is started works, and who is to leave for it does."""
     after = time_passed(carried_out(observed, plan(observed, policy)))
+    spare = plan(after, policy).spare
+    left = [replace(each, status=Status.EXITED) if each == spare else each for each in after.sidecars]
+    after = replace(after, sidecars=tuple(left))
     return carried_out(after, plan(after, policy))
 
 

@@ -105,6 +105,8 @@ OTHER = "f" * 64
         ("0::/\n", f"1 2 8:1 /var/lib/docker/containers/{ID}/hostname /etc/hostname rw\n", ID),
         (f"3:cpu:/docker/{ID}\n", f"1 2 8:1 /var/lib/docker/containers/{OTHER}/hostname /etc/hostname rw\n", ID),
         ("0::/init.scope\n", "1 2 8:1 / / rw\n", ""),
+        # What the host sees while a file is put into a container.
+        ("0::/\n", f"1 2 8:1 /docker/containers/{ID}/hostname /docker/overlay2/x/merged/etc/hostname rw\n", ""),
         ("", "", ""),
     ],
 )

@@ -16,13 +16,16 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 from anyio import CancelScope, CapacityLimiter, current_time, fail_after, from_thread, to_thread
 from docker import APIClient
 from docker.types import Mount as DockerMount
+from requests import PreparedRequest, Response, codes
 
 from byfahrer.engine import archive, convert, pull
 from byfahrer.engine.address import EngineAddress, mapped
+from byfahrer.engine.endpoints import allowed
 from byfahrer.engine.errors import (
     ConflictError,
     NotFoundError,
@@ -58,11 +61,21 @@ _SWARM_UNAVAILABLE = (406, 503)
 """What a node answers that is no manager, or a manager without a leader; 406 up to engine 1.13."""
 
 
+class LookingClient(APIClient):
+    """One that changes nothing on the engine, whoever asks it to."""
+
+    def send(self, request: PreparedRequest, **more: Any) -> Response:  # noqa: ANN401 - as the base class
+        if not allowed(request.method or "", urlsplit(request.url or "").path, observe=True):
+            raise RejectedError(codes.forbidden, "nothing is changed on this engine by who only observes")
+        return super().send(request, **more)
+
+
 class DockerEngine:
     """A Docker Engine over its socket."""
 
-    def __init__(self, address: EngineAddress, *, call_timeout: int = CALL_TIMEOUT) -> None:
+    def __init__(self, address: EngineAddress, *, call_timeout: int = CALL_TIMEOUT, look_only: bool = False) -> None:
         self._address = address
+        self._kind = LookingClient if look_only else APIClient
         self._call_timeout = call_timeout
         self._client: APIClient | None = None
         self._pinger: APIClient | None = None
@@ -181,7 +194,7 @@ class DockerEngine:
             log = await self._call(lambda client: client.logs(container_id, stdout=True, stderr=True, tail=1))
         except RejectedError:
             return ""  # with some log drivers nobody can read what was written
-        return " ".join(log.decode(errors="replace").split())[:300]
+        return convert.words(log)
 
     async def put_files(self, container_id: str, folder: str, files: Sequence[File]) -> None:
         packed = archive.pack(files)
@@ -268,7 +281,7 @@ class DockerEngine:
 
     def _session(self, version: str, timeout: int | None = None) -> APIClient:
         pull.check_configuration()
-        client = APIClient(
+        client = self._kind(
             base_url=self._address.host,
             version=version,
             timeout=timeout or self._call_timeout,

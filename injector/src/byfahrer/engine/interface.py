@@ -22,6 +22,12 @@ class EngineInfo:
     """In a Swarm: `manager` or `worker`; `none` outside of one."""
     now: str
     """The engine's clock, in the form that `events` takes it."""
+    security: tuple[str, ...] = ()
+    """What confines containers: `seccomp`, `apparmor`; `userns`, `rootless` where their users are others outside."""
+    unlimited: tuple[str, ...] = ()
+    """What it cannot limit: `memory`, `pids`."""
+    live_restore: bool = False
+    """Whether containers run on while the engine restarts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,6 +119,8 @@ class Memory:
     """Sidecars that were told to end, and until when they may take, by our clock."""
     settled: bool = False
     """Whether the last look found nothing to do."""
+    relieved: frozenset[tuple[str, int]] = frozenset()
+    """The starts of sidecars that know that they are to leave when another one serves."""
     told: tuple[str, ...] = ()
     """Problems that people know of."""
     trouble: str = ""
@@ -140,6 +142,7 @@ class Memory:
         starts = [(each.id, each.started_at) for each in there if each.alive]
         self.running = {start: self.running.get(start, self.begun.get(start[0], now)) for start in starts}
         self.begun.clear()
+        self.relieved &= self.running.keys()
         self.draining = {each.id: self.draining[each.id] for each in there if each.id in self.draining}
 
     def runs_for(self, sidecar: Container, now: float) -> float:

@@ -318,3 +318,23 @@ def test_one_that_reports_to_the_authority_is_not_probed():
     )
 
     assert convert.container_arguments(spec, {})["healthcheck"] == {"test": ["NONE"]}
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (b"", ""),
+        (
+            b"2026-11-25T02:29:12Z ERROR frontend-addr=:8081: already in use\n",
+            "ERROR frontend-addr=:8081: already in use",
+        ),
+        (b'{"time": "2026-11-25T02:29:12.001Z", "level": "error", "message": "already in use"}\n', "already in use"),
+        (b'{"time": 7}\n', '{"time": 7}'),
+        (b'{"message": [1]}\n', '{"message": [1]}'),
+        (b"{broken\n", "{broken"),
+        (b"plain \xff words\n", "plain \ufffd words"),
+        (b"x" * 1000, "x" * 300),
+    ],
+)
+def test_last_words_are_the_same_whenever_they_are_said(log, words):
+    assert convert.words(log) == words

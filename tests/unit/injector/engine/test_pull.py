@@ -3,13 +3,18 @@
 import base64
 import json
 import stat
+import threading
+import time
 from types import SimpleNamespace
 
+import anyio
 import pytest
 from docker.errors import NotFound
 from urllib3.exceptions import ProtocolError
 
 from byfahrer.engine import pull
+from byfahrer.engine.address import EngineAddress
+from byfahrer.engine.client import DockerEngine
 from byfahrer.engine.errors import AddressError, PullError, UnreachableError
 
 IMAGE = "registry.example:5000/shop/sslterm"
@@ -229,3 +234,58 @@ class TestStream:
         pull.pull(engine, IMAGE, lambda: False)
 
         assert next(lines) == {"status": "two"}
+
+
+class TestAdapter:
+    """The pull that takes its time, in a thread beside the loop."""
+
+    pytestmark = pytest.mark.anyio
+
+    @pytest.fixture
+    def anyio_backend(self):
+        return "asyncio"
+
+    @pytest.fixture
+    def adapter(self, monkeypatch):
+        made = DockerEngine(EngineAddress())
+        monkeypatch.setattr(made, "_session", lambda *_: SimpleNamespace(close=lambda: None))
+        return made
+
+    async def test_one_that_says_nothing_any_more_has_failed(self, adapter, monkeypatch):
+        over = threading.Event()
+        monkeypatch.setattr(pull, "STALLED", 0.2)
+        monkeypatch.setattr(pull, "pull", lambda client, image, goes_on: over.wait(10))
+        with pytest.raises(PullError, match="nothing came for"):
+            await adapter.pull(IMAGE)
+        over.set()
+
+    async def test_one_that_goes_on_may_take_longer(self, adapter, monkeypatch):
+        told = []
+
+        def slowly(client, image, goes_on):
+            for _ in range(8):
+                time.sleep(0.1)
+                told.append(goes_on())
+
+        monkeypatch.setattr(pull, "STALLED", 0.4)
+        monkeypatch.setattr(pull, "pull", slowly)
+        await adapter.pull(IMAGE)
+
+        assert told == [True] * 8
+
+    async def test_one_that_is_cancelled_is_left_at_its_next_word(self, adapter, monkeypatch):
+        left = threading.Event()
+
+        def for_ever(client, image, goes_on):
+            for _ in range(1000):
+                time.sleep(0.01)
+                if not goes_on():
+                    left.set()
+                    return
+
+        monkeypatch.setattr(pull, "pull", for_ever)
+        with anyio.move_on_after(0.1) as scope:
+            await adapter.pull(IMAGE)
+
+        assert scope.cancelled_caught
+        assert await anyio.to_thread.run_sync(left.wait, 10)
