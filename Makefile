@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit bench bench-injector fuzz audit images lint requirements venv compiled engine
+.PHONY: help demo demo-down test test-unit test-faults bench bench-injector fuzz audit images lint requirements \
+  venv compiled engine
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -23,6 +24,9 @@ test: lint images compiled  ## everything: lint, unit, behaviour, and engine tes
 test-unit: venv  ## unit and behaviour tests; needs no engine
 	@tools/clients.sh
 	@.venv/bin/pytest tests/unit tests/behaviour
+
+test-faults: images venv  ## every fault at its full length on a real engine, and docs/faults.md (15 minutes)
+	@.venv/bin/pytest tests/engine/faults --full --faults-report docs/faults.md
 
 fuzz: venv  ## any bytes against the reader of HTTP, guided by coverage, for SECONDS=60
 	@tools/fuzz.sh $(or $(SECONDS),60)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -31,8 +32,10 @@ from bench.process import BenchError
 IMAGE = "sslterm"
 AT_ONCE = 8
 """Sidecars that are made at a time, by byfahrer and by hand."""
-LONGEST = 300.0
+LONGEST = 900.0
 """Seconds until the last one is served, or the bench fails."""
+LOOK_EVERY = 0.1
+"""Seconds between looks whether one that has started answers: who looks takes its share of the cores, too."""
 ANSWER = b"ok from behind"
 PROGRAM = f"""
 import socket
@@ -68,6 +71,9 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Whoever is impatient would leave hundreds of containers behind.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         self.clear()
         self.api.close()
         self._folder.cleanup()
@@ -99,11 +105,14 @@ class Fleet:
         with ThreadPoolExecutor(at_once) as pool:
             list(pool.map(one, targets))
 
-    def sidecar(self, target: str) -> dict[str, Any]:
-        """What inspect says of a target's sidecar."""
-        (found,) = self.api.containers(all=True, filters={"label": [f"byfahrer.target={target}"]})
-        inspected: dict[str, Any] = self.api.inspect_container(found["Id"])
-        return inspected
+    def sidecars(self, target: str) -> list[dict[str, Any]]:
+        """What inspect says of a target's sidecars."""
+        found = self.api.containers(all=True, filters={"label": [f"byfahrer.target={target}"]})
+        return [self.api.inspect_container(each["Id"]) for each in found]
+
+    def served(self, target: str) -> bool:
+        """Whether a target is served now."""
+        return answers(self.api.inspect_container(target)["NetworkSettings"]["IPAddress"])
 
     def by_hand(self, like: Mapping[str, Any], target: str) -> None:
         """A sidecar for this target like another one: created and started."""
@@ -185,14 +194,23 @@ class Served:
             if answers(address):
                 self._times[target] = self.now()
             else:
-                time.sleep(0.02)
+                time.sleep(LOOK_EVERY)
+
+
+def _context() -> ssl.SSLContext:
+    """For any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+_CONTEXT = _context()
 
 
 def answers(address: str) -> bool:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    """Whether HTTPS there brings what a target says."""
     try:
-        with socket.create_connection((address, 8081), 2) as plain, context.wrap_socket(plain) as encrypted:
+        with socket.create_connection((address, 8081), 2) as plain, _CONTEXT.wrap_socket(plain) as encrypted:
             encrypted.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
             told = b""
             while data := encrypted.recv(4096):

@@ -23,7 +23,7 @@ from typing import Any
 
 from bench import injector_report as report
 from bench.counting import Counting
-from bench.fleet import AT_ONCE, Daemon, Fleet, Served
+from bench.fleet import AT_ONCE, LONGEST, Daemon, Fleet, Served
 from bench.process import BenchError
 from bench.proxies import BUILT, ROOT
 from bench.run import Progress
@@ -31,6 +31,8 @@ from bench.run import Progress
 STAGES = ("calls", "cold", "idle", "burst")
 FEW = 10
 """Targets beside which an event is counted first; then beside all."""
+QUIET = 5.0
+"""Seconds without a call after which what an event made byfahrer do is over."""
 SETTLE = 65.0
 """Seconds from the last sidecar until it is idle: two resyncs."""
 
@@ -97,22 +99,24 @@ class Run:
         counting = Counting(fleet.folder, os.environ.get("DOCKER_HOST", "/var/run/docker.sock").removeprefix("unix://"))
         found: dict[str, dict[str, int]] = {}
 
-        def count(name: str, act: Callable[[], object]) -> None:
+        def count(name: str, act: Callable[[], object], done: Callable[[], bool]) -> None:
             before = counting.calls.copy()
             act()
-            deadline = time.monotonic() + 60
-            while not counting.quiet(3.0) and time.monotonic() < deadline:
-                time.sleep(0.05)
+            deadline = time.monotonic() + LONGEST
+            while not (done() and counting.quiet(QUIET)):
+                if time.monotonic() > deadline:
+                    raise BenchError(f"byfahrer: '{name}' does not come to an end within {LONGEST:.0f} s")
+                time.sleep(0.1)
             found[name] = counting.since(before)
 
         try:
             with Daemon(fleet, "--resync", "1h", engine=counting.path) as daemon:
                 daemon.ready()
-                count("(settling)", lambda: None)
                 (target,) = fleet.targets(1)
-                count("a target starts", lambda: fleet.start([target]))
-                count("it restarts", lambda: fleet.api.restart(target, timeout=0))
-                count("it goes", lambda: fleet.remove([target]))
+                count("(settling)", lambda: None, lambda: True)
+                count("a target starts", lambda: fleet.start([target]), lambda: fleet.served(target))
+                count("it restarts", lambda: fleet.api.restart(target, timeout=0), lambda: fleet.served(target))
+                count("it goes", lambda: fleet.remove([target]), lambda: not fleet.sidecars(target))
             with Daemon(fleet, "--resync", "5s", engine=counting.path) as daemon:
                 daemon.ready()
                 time.sleep(12)
@@ -153,7 +157,7 @@ class Run:
             daemon.ready()
             self._fleet.start([target])
             served.all([target])
-            like = self._fleet.sidecar(target)
+            (like,) = self._fleet.sidecars(target)
         self._fleet.clear()
         return like
 

@@ -134,3 +134,36 @@ def test_a_taken_port_is_an_error_unless_both_share_it(port, first, second):
 
     assert result.returncode == 1
     assert f"frontend-addr=127.0.0.1:{port}: already in use in this network namespace" in result.stderr
+
+
+def test_one_that_was_asked_to_leaves_as_soon_as_another_has_its_port_and_not_before(port):
+    with steady_backend() as server:
+        flags = (f"--frontend-addr=127.0.0.1:{port}", f"--backend-addr=127.0.0.1:{server}", "--hand-over=on")
+        with sidecar(*flags, ready=None) as old:
+            old.wait_for(SERVING)
+            with steady_load(port, rate=500) as load:
+                old.signal(signal.SIGUSR2)
+                old.wait_for("SIGUSR2: leaving as soon as another sslterm has this port")
+                old.signal(signal.SIGUSR2)
+                load.goes_on(STREAK)
+                assert not old.said("finishing")
+                with sidecar(*flags) as new:
+                    old.wait_for("Another sslterm has this port: finishing what is under way")
+                    assert old.ended() == 0, old.log
+                    load.goes_on(STREAK)
+                    nothing_lost(load)
+                    assert not new.said("WARN|ERROR")
+
+
+def test_one_that_shares_its_port_with_nobody_does_not_leave(port):
+    def answer(peer):
+        read_body(peer, peer.head())
+        peer.send(ok(b"here"))
+
+    with backend(answer) as server:
+        flags = (f"--frontend-addr=127.0.0.1:{port}", f"--backend-addr=127.0.0.1:{server.port}", "--log-level=debug")
+        with sidecar(*flags) as only:
+            only.signal(signal.SIGUSR2)
+            only.wait_for("SIGUSR2: nobody can share this port")
+            with Client(port) as client:
+                assert client.ask(post(b"more"))[2] == b"here"

@@ -87,7 +87,7 @@ def test_nothing_leaks_with_reloads_and_handshakes(port, tmp_path):
 
 def test_the_probe_loads_no_command_line_no_logger_no_event_loop():
     code = (
-        "import sys; sys.argv = ['sslterm', 'check', '--frontend-addr=127.0.0.1:1']\n"
+        "import sys; sys.argv = ['sslterm', 'check', '--frontend-addr=127.0.0.1:1', '--listen-when=always']\n"
         "from sslterm.__main__ import main\n"
         "main()\n"
         "print(' '.join(sys.modules))"

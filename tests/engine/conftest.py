@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.engine import Lab, NoEngineError, reach
-from lab.injector import Injector
+from lab.injector import injectors
 from lab.trust import Home
 
 
@@ -41,14 +41,5 @@ def lab(engine, home):
 @pytest.fixture
 def injector(lab):
     """Starts `byfahrer run` for this test's containers; stopped before they are removed."""
-    running = []
-
-    def start(*options, **more):
-        running.append(Injector(lab.scope, *options, **more))
-        return running[-1]
-
-    yield start
-    for each in running:
-        if not each.ended:
-            each.stop()
-        print(*each.lines, sep="\n")  # shown where a test fails
+    with injectors(lab) as start:
+        yield start

@@ -60,46 +60,6 @@ def test_a_target_in_another_containers_network_is_refused(lab, injector, www):
     assert lab.sidecars(joined) == []
 
 
-def test_an_image_that_is_not_there_is_named_and_used_as_soon_as_it_is(lab, injector, www):
-    image = f"sslterm-{lab.mark}"
-    daemon = injector().is_ready()
-    late = lab.run("late", labels={"byfahrer.proxy-image": image})
-    daemon.says(f"'{lab.mark}-late': image '{image}' is not on this engine: build or pull it (docker pull {image})")
-    lab.becomes_served(www)
-    assert lab.sidecars(late) == []
-
-    lab.api.tag("sslterm", image)
-    try:
-        lab.becomes_served(late, 60)
-        assert len(daemon.saying("is not on this engine")) <= 8  # once as an error, and each try at debug level
-        assert len([line for line in daemon.saying("is not on this engine") if "ERROR" in line]) == 1
-    finally:
-        lab.clean()
-        lab.api.remove_image(image)
-
-
-def test_a_name_that_somebody_else_has_is_named_and_used_as_soon_as_it_is_free(lab, injector, www):
-    stranger = lab.run("late-proxy", asks=False)
-    daemon = injector().is_ready()
-    late = lab.run("late")
-    daemon.says(f"the name '{lab.mark}-late-proxy' is taken by container {stranger[:12]}, which is not ours")
-    lab.becomes_served(www)
-    lab.remove(stranger)
-    lab.becomes_served(late, 60)
-
-
-def test_a_port_that_is_taken_is_told_in_the_sidecars_own_words_and_tried_again(lab, injector, www):
-    daemon = injector().is_ready()
-    busy = lab.run("busy", environment={"HTTPCHECK_ADDR": "0.0.0.0:8081"})
-    line = daemon.says(f"Proxy container '{lab.mark}-busy-proxy' exited with code")
-    lab.becomes_served(www)
-
-    assert "its last words: " in line
-    assert "8081" in line
-    assert lab.status(busy) == "running"
-    assert len(lab.sidecars(busy)) == 1
-
-
 class TestCommandLine:
     @pytest.mark.parametrize(
         ("arguments", "env", "code", "says"),
@@ -107,6 +67,12 @@ class TestCommandLine:
             (["run", "--nonsense"], {}, 2, "No such option"),
             (["nonsense"], {}, 2, "No such command"),
             (["run", "--sidecar-memory", "1"], {}, 2, "--sidecar-memory='1': expected a size of at least 32m"),
+            (["run", "--sidecar-memory", "1g:64m"], {}, 2, "--sidecar-memory='1g:64m': expected the most that a label"),
+            (["run", "--sidecar-pids", "none"], {}, 2, "--sidecar-pids='none': expected a number from 16 to 4194304"),
+            (["run", "--sidecar-cpus", "-1"], {}, 2, "--sidecar-cpus='-1': expected a number of CPUs such as 1.5"),
+            (["run", "--allow-capability", "ALL"], {}, 2, "--allow-capability='ALL': expected the name of a Linux"),
+            (["inject", "x", "--pull", "now"], {}, 2, "Invalid value for '--pull': 'now' is not one of"),
+            (["run"], {"BYFAHRER_SIDECAR_LOG_OPT": "max-size"}, 2, "--sidecar-log-opt='max-size': expected KEY=VALUE"),
             (["run", "--sidecar-user", "a b"], {}, 2, "--sidecar-user='a b': expected user or user:group"),
             (["run", "--only-label", "=x"], {}, 2, "--only-label='=x': expected key=value"),
             (["run", "--resync", "0"], {}, 2, "--resync='0': expected a duration from 1s to 1h"),

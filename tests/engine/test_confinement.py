@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from byfahrer import settings
 from lab.engine import fetch
+from lab.injector import byfahrer
 from lab.waiting import wait_until
 
 
@@ -32,6 +34,7 @@ def test_it_is_made_without_any_privilege(sidecar):
     assert host["SecurityOpt"] == ["no-new-privileges"]
     assert host["PidsLimit"] == 64
     assert host["Memory"] == 256 * 1024**2
+    assert host["NanoCpus"] == 0
     assert host["RestartPolicy"]["Name"] == "no"
     assert host["NetworkMode"].startswith("container:")
     assert not host["Binds"]
@@ -95,9 +98,9 @@ def test_other_limits_make_other_sidecars(lab, injector):
     before = lab.sidecars(www)[0]["Id"]
     first.stop()
     injector("--sidecar-memory", "64m").is_ready()
-    lab.becomes_served(www)
+    wait_until(lambda: [each["Id"] for each in lab.sidecars(www)] not in ([], [before]), 30)
 
-    assert lab.sidecars(www)[0]["Id"] != before
+    lab.becomes_served(www, 60)
 
 
 def test_a_certificate_of_the_targets_volumes_is_served_through_that_one_mount(lab, injector, tmp_path):
@@ -141,3 +144,155 @@ def test_a_label_cannot_ask_for_another_image_by_likeness(lab, injector):
     daemon.says("byfahrer.proxy-image='sslterm:other': expected an allowed image (--allow-image): sslterm:latest")
     www = lab.run(labels={"byfahrer.proxy-image": "docker.io/library/sslterm"})
     lab.becomes_served(www)
+
+
+def test_labels_change_the_limits_within_the_operators_bounds(lab, injector):
+    daemon = injector("--sidecar-memory", "256m:512m", "--sidecar-pids", "48:96", "--sidecar-cpus", "1.5").is_ready()
+    more = lab.run("more", labels={"byfahrer.memory": "512m", "byfahrer.pids": "96", "byfahrer.cpus": "0.5"})
+    plain = lab.run("plain")
+    greedy = [
+        lab.run(f"greedy{number}", labels={f"byfahrer.{name}": value})
+        for number, (name, value) in enumerate([("memory", "513m"), ("pids", "97"), ("cpus", "1.6")])
+    ]
+    for line in (
+        "byfahrer.memory='513m': expected at most 512m (--sidecar-memory)",
+        "byfahrer.pids='97': expected at most 96 (--sidecar-pids)",
+        "byfahrer.cpus='1.6': expected at most 1.5 (--sidecar-cpus)",
+    ):
+        daemon.says(line)
+    for each in (more, plain):
+        lab.becomes_served(each, 60)
+    hosts = [lab.sidecars(each)[0]["HostConfig"] for each in (more, plain)]
+
+    assert [(h["Memory"] >> 20, h["PidsLimit"], h["NanoCpus"]) for h in hosts] == [
+        (512, 96, 500_000_000),
+        (256, 48, 1_500_000_000),
+    ]
+    assert [lab.sidecars(each) for each in greedy] == [[], [], []]
+
+
+def test_the_limits_of_an_images_own_labels_go_as_far_as_those_of_anybody(lab, injector):
+    image = lab.image("byfahrer.proxy-image=sslterm", "byfahrer.memory=2g", "byfahrer.cap-add=SYS_ADMIN")
+    daemon = injector().is_ready()
+    www = lab.run(image=image, asks=False)
+    daemon.says("byfahrer.memory='2g': expected at most 256m (--sidecar-memory)")
+    daemon.says("byfahrer.cap-add='SYS_ADMIN': expected allowed capabilities (--allow-capability): none")
+
+    assert lab.sidecars(www) == []
+
+
+def test_a_capability_that_the_operator_allows_is_all_that_its_root_has(lab, injector):
+    daemon = injector("--allow-capability", "NET_RAW").is_ready()
+    www = lab.run(labels={"byfahrer.cap-add": "net_raw"})
+    refused = lab.run("refused", labels={"byfahrer.cap-add": "NET_RAW,NET_ADMIN"})
+    daemon.says("byfahrer.cap-add='NET_RAW,NET_ADMIN': expected allowed capabilities (--allow-capability): NET_RAW")
+    lab.becomes_served(www, 60)
+    (found,) = lab.sidecars(www)
+    lines = Path(f"/proc/{found['State']['Pid']}/status").read_text().splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    certificate = daemon.says(f"for '{lab.mark}-www', ")  # it got at the authority
+
+    assert found["HostConfig"]["CapDrop"] == ["ALL"]
+    assert [name.removeprefix("CAP_") for name in found["HostConfig"]["CapAdd"]] == ["NET_RAW"]
+    assert found["Config"]["User"] == "0:64443"
+    assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {1 << 13}
+    assert status["NoNewPrivs"] == "1"
+    assert "Certificate" in certificate
+    assert lab.sidecars(refused) == []
+
+
+def test_a_capability_that_is_allowed_no_more_goes_with_its_sidecar(lab, injector):
+    first = injector("--allow-capability", "NET_RAW").is_ready()
+    www = lab.run(labels={"byfahrer.cap-add": "NET_RAW"})
+    lab.becomes_served(www, 60)
+    first.stop()
+    injector().is_ready().says("expected allowed capabilities (--allow-capability): none")
+
+    lab.is_left_alone(www, 30)
+
+
+def test_who_only_claims_to_be_a_sidecar_is_none_with_a_capability_more(lab, injector):
+    www = lab.run()
+    first = injector().is_ready()
+    lab.becomes_served(www, 60)
+    (genuine,) = lab.sidecars(www)
+    first.stop()
+    lab.remove(genuine["Id"])
+    copy = lab.run(
+        "copy", "sslterm", labels=genuine["Config"]["Labels"], asks=False, user=genuine["Config"]["User"],
+        host={
+            "network_mode": f"container:{www}", "cap_drop": ["ALL"], "cap_add": ["NET_ADMIN"], "read_only": True,
+            "security_opt": ["no-new-privileges"],
+        },
+    )  # fmt: skip
+    injector("--allow-capability", "NET_ADMIN").is_ready().says("it is not what it says it is: it has NET_ADMIN")
+    wait_until(lambda: lab.status(copy) == "gone", 30)
+
+    lab.becomes_served(www, 60)
+
+
+def test_by_hand_an_operator_may_give_what_labels_may_not_and_a_daemon_leaves_it(lab, injector):
+    www = lab.run(asks=False)
+    done = byfahrer(
+        "inject", f"{lab.mark}-www", "--set", "cap-add=NET_RAW", "--set", "memory=512m", "--only-label", lab.scope
+    )
+    (found,) = lab.sidecars(www)
+    injector("--resync", "1").is_ready()
+    time.sleep(3)
+
+    assert done.code == 0, done.err
+    assert found["HostConfig"]["Memory"] == 512 * 1024**2
+    assert [each["Id"] for each in lab.sidecars(www)] == [found["Id"]]
+
+
+def test_no_sidecars_log_grows_for_ever(lab, sidecar, engine):
+    assert engine.info()["LoggingDriver"] == "json-file"
+    assert sidecar["HostConfig"]["LogConfig"] == {
+        "Type": "json-file",
+        "Config": {"max-size": "10m", "max-file": "3"},
+    }
+
+
+def test_the_log_goes_where_the_operator_says(lab, injector):
+    www = lab.run()
+    daemon = injector("--sidecar-log-driver", "local", "--sidecar-log-opt", "max-size=1m").is_ready()
+    lab.becomes_served(www, 60)
+    (found,) = lab.sidecars(www)
+
+    assert found["HostConfig"]["LogConfig"] == {"Type": "local", "Config": {"max-size": "1m"}}
+    assert daemon.saying("ERROR") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--sidecar-log-driver", "nowhere"), 'plugin "nowhere" not found'),
+        (("--sidecar-log-opt", "oops=1"), "unknown log opt 'oops' for json-file log driver"),
+        (("--sidecar-cpus", "4096"), "CPUs"),
+    ],
+)
+def test_what_the_engine_refuses_is_told_once_in_its_words(lab, injector, options, says):
+    www = lab.run()
+    daemon = injector(*options, "--resync", "1").is_ready()
+    line = daemon.says("cannot be made: ")
+    time.sleep(3)
+
+    assert says in line
+    assert line.startswith(line.partition(" ERROR ")[0] + f" ERROR   '{lab.mark}-www': its proxy container ")
+    assert len([each for each in daemon.saying("cannot be made") if " ERROR " in each]) == 1
+    assert lab.sidecars(www) == []
+
+
+def test_labels_without_the_one_that_asks_are_told_and_an_images_are_not(lab, injector):
+    image = lab.image("byfahrer.frontend=:443")
+    lab.run("by-image", image=image, asks=False)
+    lab.run("off", labels={"byfahrer.frontend": ":443", "byfahrer.enable": "false"}, asks=False)
+    lab.run("lone", labels={"byfahrer.frontend": ":443"}, asks=False)
+    lab.run("on", labels={"byfahrer.enable": "true"}, asks=False)
+    daemon = injector("--resync", "1").is_ready()
+    beside = "expected byfahrer.proxy-image beside it, such as sslterm: without it there is no sidecar"
+    daemon.says(f"'{lab.mark}-lone': byfahrer.frontend=':443': {beside}")
+    daemon.says(f"'{lab.mark}-on': byfahrer.enable='true': {beside}")
+    time.sleep(3)
+
+    assert len(daemon.saying(beside)) == 2

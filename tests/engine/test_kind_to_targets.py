@@ -41,7 +41,7 @@ def test_docker_stop_of_a_service_that_goes_on_for_a_moment(lab, injector, capsy
 @pytest.mark.parametrize(("kind", "abrupt"), [("finishes", False), ("dies", True)])
 def test_docker_stop_of_a_service_that_listens_no_more_at_once(lab, injector, capsys, kind, abrupt):
     """
-    Who is shaking hands in that moment may find nobody: the plain service has the same moment, but a connect is shorter.
+    Who is shaking hands in that moment may find nobody: the plain service has it too, but a connect is shorter.
 
     One that dies loses what it was working on, whoever stands before it, and each client that sends just then.
     """

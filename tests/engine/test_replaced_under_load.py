@@ -24,8 +24,8 @@ RATE = 300
 @pytest.fixture
 def images(lab):
     """IDs of two images of sslterm, and of one that ends at once; none has a name."""
-    good = [lab.image("sslterm.hand-over=on", f"byfahrer-test-number={number}", of="sslterm") for number in (1, 2)]
-    return (*good, lab.image("sslterm.hand-over=on", of="sslterm", command="no-such-command"))
+    good = [lab.image("sslterm.hand-over=SIGUSR2", f"byfahrer-test-number={number}", of="sslterm") for number in (1, 2)]
+    return (*good, lab.image("sslterm.hand-over=SIGUSR2", of="sslterm", command="no-such-command"))
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_no_request_is_lost_while_an_updated_image_and_then_another_setting_take
         result = load.result()
     print(result)
 
-    assert result["failures"] == 0
+    assert result["failures"] == []
     assert result["answered"] == result["due"]
     assert lab.namespace(lab.sidecars(www)[0]["Id"]) == lab.namespace(www)
 
@@ -103,11 +103,6 @@ def test_an_update_that_cannot_work_leaves_the_one_that_serves_and_is_told_once(
     assert fetch(lab.address(www))[0] == 200
     assert len(running.saying("its new proxy container")) == 1
     assert len(lab.sidecars(www)) == 2
-
-    # The target restarts: the old one comes along all the same.
-    lab.api.restart(www, timeout=0)
-    wait_until(lambda: fetch(lab.address(www)) is not None, SETTLE)
-    assert lab.status(before) == "running"
 
     lab.api.tag(second, *name.split(":"))
     replaced(lab, www, before, second)

@@ -73,25 +73,6 @@ def test_last_words_show_where_a_sidecar_cannot_have_its_port(lab, injector):
 
 
 @pytest.mark.timeout(240)
-def test_one_that_hangs_is_restarted(lab, injector, home):
-    """Not before it was silent for three times as long as it was asked to speak."""
-    daemon = injector().is_ready()
-    www, other = lab.run(), lab.run("other")
-    for each in (www, other):
-        wait_until(lambda each=each: report(home, each).get("ready"), 30)
-    (before,), (neighbour,) = lab.sidecars(www), lab.sidecars(other)
-    lab.api.kill(before["Id"], signal.SIGSTOP)
-    stopped = time.monotonic()
-    wait_until(lambda: lab.sidecars(www)[0]["State"]["StartedAt"] != before["State"]["StartedAt"], 120)
-    print(f"restarted after {time.monotonic() - stopped:.1f} s")
-    lab.becomes_served(www)
-
-    assert lab.sidecars(www)[0]["Id"] == before["Id"]
-    assert lab.sidecars(other)[0]["State"]["StartedAt"] == neighbour["State"]["StartedAt"]
-    assert len(daemon.saying("Restart proxy container")) == 1
-
-
-@pytest.mark.timeout(240)
 def test_a_byfahrer_that_was_stopped_itself_blames_nobody(lab, injector, home):
     daemon = injector().is_ready()
     www = lab.run()

@@ -10,6 +10,8 @@ import contextlib
 import http.client
 import io
 import os
+import signal
+import socket
 import ssl
 import tarfile
 import time
@@ -45,10 +47,12 @@ def reach():
     return api
 
 
-def fetch(address, path="/pi/20", port=8081):
+def fetch(address, path="/pi/20", port=8081, connect=None):
     """Status and body over HTTPS, whatever the certificate; None if nobody serves it."""
     context = ssl._create_unverified_context()
     connection = http.client.HTTPSConnection(address, port, timeout=5, context=context)
+    if connect:
+        connection._create_connection = lambda where, *_: connect(*where)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -76,9 +80,45 @@ class Lab:
         """For `--only-label`: several tests, or a demo, may run on one engine."""
         return f"byfahrer-test={self.mark}"
 
+    @property
+    def env(self):
+        """What an injector that looks after this engine has to be told besides."""
+        return {}
+
+    def process(self, pid):
+        """The folder of /proc of a container's process, by the number that the engine gives."""
+        return Path(f"/proc/{pid}")
+
+    def connect(self, address, port):
+        """A TCP connection to a container's address."""
+        return socket.create_connection((address, port), 5)
+
+    def crash(self, container_id):
+        """Kill its first process, behind the engine's back: through the engine, it would cancel a restart policy."""
+        os.kill(self.api.inspect_container(container_id)["State"]["Pid"], signal.SIGKILL)
+
+    def stop_process(self, container_id):
+        """Have its first process hang."""
+        os.kill(self.api.inspect_container(container_id)["State"]["Pid"], signal.SIGSTOP)
+
+    def fetch(self, target_id, path="/pi/20"):
+        """What a client of a target gets, through its sidecar."""
+        return self.fetch_at(self.address(target_id), path)
+
+    def fetch_at(self, address, path="/pi/20"):
+        """The same where the engine cannot be asked for the address."""
+        return fetch(address, path, connect=self.connect)
+
+    sidecar_image = "sslterm"
+    """What targets ask for, where a test does not say."""
+
     def run(self, name="www", image="httpcheck", *, labels=None, asks=True, start=True, host=None, **options):
         """A container of this test; by default one that asks for a sidecar."""
-        marked = {"byfahrer-test": self.mark, **({"byfahrer.proxy-image": "sslterm"} if asks else {}), **(labels or {})}
+        marked = {
+            "byfahrer-test": self.mark,
+            **({"byfahrer.proxy-image": self.sidecar_image} if asks else {}),
+            **(labels or {}),
+        }
         made = self.api.create_container(
             image, name=f"{self.mark}-{name}", labels=marked,
             host_config=self.api.create_host_config(**(host or {})), **options,
@@ -102,6 +142,13 @@ class Lab:
         made = self.api.create_container(of, command, labels={"byfahrer-test": self.mark})["Id"]
         self.images.append(self.api.commit(made, changes=[f"LABEL {each}" for each in labels])["Id"])
         return self.images[-1]
+
+    def image_id(self, name):
+        """What the name means now; None if nothing."""
+        try:
+            return self.api.inspect_image(name)["Id"]
+        except NotFound:
+            return None
 
     def execute(self, container_id, *command):
         """What a command in a container prints; it must succeed."""
@@ -153,10 +200,13 @@ class Lab:
 
     def namespace(self, container_id):
         """Of a running container's network. The numbers are used again: compare running ones only."""
-        pid = self.api.inspect_container(container_id)["State"]["Pid"]
+        return self.namespace_of(self.api.inspect_container(container_id)["State"]["Pid"])
+
+    def namespace_of(self, pid):
+        """As `namespace`, of a process by the number that the engine gives."""
         try:
-            return str(Path(f"/proc/{pid}/ns/net").readlink()) if pid else None
-        except FileNotFoundError:
+            return str((self.process(pid) / "ns/net").readlink()) if pid else None
+        except OSError:  # it ended meanwhile
             return None
 
     def served(self, target_id):
@@ -166,15 +216,15 @@ class Lab:
             return False
         try:
             together = self.namespace(found[0]["Id"]) == self.namespace(target_id)
-            answer = fetch(self.address(target_id)) if together else None
+            answer = self.fetch(target_id) if together else None
         except (NotFound, StopIteration):
             return False
         return answer is not None and answer[0] == http.HTTPStatus.OK
 
-    def becomes_served(self, target_id, seconds=20.0):
+    def becomes_served(self, target_id, seconds=60.0):
         wait_until(lambda: self.served(target_id), seconds)
 
-    def is_left_alone(self, target_id=None, seconds=10.0):
+    def is_left_alone(self, target_id=None, seconds=30.0):
         """Wait until no sidecar is left, of a target or of all."""
         wait_until(lambda: not self.sidecars(target_id), seconds)
 
@@ -195,12 +245,13 @@ class Lab:
             named = self.api.containers(all=True, filters={"name": [f"^/{self.mark}-"]})
             left = {each["Id"] for each in [*mine, *named]} | {i for i in self.strangers if self.look(i)}
             if not left:
-                for network in self.networks:
-                    self.api.remove_network(network)
-                for image in self.images:
-                    self.api.remove_image(image)
-                for volume in self.volumes:
-                    self.api.remove_volume(volume)
+                # Each once: a test may clean up in the midst.
+                while self.networks:
+                    self.api.remove_network(self.networks.pop())
+                while self.images:
+                    self.api.remove_image(self.images.pop())
+                while self.volumes:
+                    self.api.remove_volume(self.volumes.pop())
                 # One that a container made and another has by its name stays behind when they are removed.
                 for volume in unnamed:
                     with contextlib.suppress(APIError):

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab.waiting import wait_until
 
@@ -46,7 +48,7 @@ class Injector:
         for line in self._process.stderr:
             self.lines.append(line.rstrip("\n"))
 
-    def says(self, text, times=1, seconds=20.0):
+    def says(self, text, times=1, seconds=60.0):
         """Wait for lines with `text`; the last of them."""
 
         def said():
@@ -63,8 +65,24 @@ class Injector:
         self.says("Connected to")
         return self
 
+    @property
+    def pid(self):
+        return self._process.pid
+
+    @property
+    def cpu_seconds(self):
+        """What it has used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def send(self, number):
         self._process.send_signal(number)
+
+    def freeze(self):
+        self.send(signal.SIGSTOP)
+
+    def thaw(self):
+        self.send(signal.SIGCONT)
 
     def ends(self):
         """Its exit code, once it has ended."""
@@ -82,3 +100,21 @@ class Injector:
     @property
     def ended(self):
         return self._process.returncode is not None
+
+
+@contextmanager
+def injectors(lab):
+    """Starts `byfahrer run` for one test's containers; all are stopped before these are removed."""
+    running = []
+
+    def start(*options, env=None, **more):
+        running.append(Injector(lab.scope, *options, env=lab.env | (env or {}), **more))
+        return running[-1]
+
+    try:
+        yield start
+    finally:
+        for each in running:
+            if not each.ended:
+                each.stop()
+            print(*each.lines, sep="\n")  # shown where a test fails

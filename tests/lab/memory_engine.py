@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError, UnusableError
+from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, PullError, UnreachableError, UnusableError
 from byfahrer.engine.interface import EngineInfo, Event
 from byfahrer.model import Container, File, Status, Summary
 
@@ -52,8 +52,12 @@ class MemoryEngine:
         """Of each sidecar: whose namespace it sits in, and since which start of that container."""
         self.images = {image: f"sha256:{image}" for image in images}
         """Their IDs by name."""
-        self.image_labels = {"sslterm": {"sslterm.hand-over": "on"}}
+        self.image_labels = {"sslterm": {"sslterm.hand-over": "SIGUSR2"}}
         """What they give to the containers that are made from them, by name."""
+        self.leaving: set[tuple[str, int]] = set()
+        """The starts of those that leave as soon as another one listens at the same port."""
+        self.deaf_ones: set[str] = set()
+        """Those that run and do not listen."""
         self.lasts = False
         """Whether those that are told to end take their time, instead of ending at once."""
         self.registry: dict[str, str] = {}
@@ -233,7 +237,7 @@ class MemoryEngine:
         self._called("pull")
         await anyio.lowlevel.checkpoint()
         if image not in self.registry:
-            raise NotFoundError(f"pull access denied for {image}")
+            raise PullError(f"pull access denied for {image}")
         self.images[image] = self.registry[image]
 
     async def create(self, name, target_id, spec, labels):
@@ -247,7 +251,8 @@ class MemoryEngine:
             id=f"{next(self._ids):064x}", name=name, image=spec.image, status=Status.CREATED,
             labels={**self.image_labels.get(spec.image, {}), **labels},
             network_mode=f"container:{target_id}", mounts=tuple(map(self._mounted, spec.mounts)),
-            env=dict(spec.env), user=spec.user, image_id=self.images[spec.image], stop_timeout=spec.stop_timeout,
+            env=dict(spec.env), user=spec.user, capabilities=spec.capabilities, image_id=self.images[spec.image],
+            stop_timeout=spec.stop_timeout,
         )  # fmt: skip
         self.all[container.id] = container
         return container.id
@@ -281,6 +286,9 @@ class MemoryEngine:
             self.told(container_id, signal)
         if signal == "SIGTERM" and not self.lasts:
             self.down(container_id)
+        if signal == self.all[container_id].labels.get("sslterm.hand-over"):
+            self.leaving.add((container_id, self.all[container_id].started_at))
+            self._leave()
 
     async def stop(self, container_id, grace):
         self._called("stop")
@@ -356,6 +364,19 @@ class MemoryEngine:
             # As sslterm: it starts well, and exits.
             self.said[key] = f"frontend-addr={port}: already in use in this network namespace"
             self.down(key, code=1)
+        self._leave()
+
+    def _leave(self):
+        """Who is to leave as soon as another one listens at the same place."""
+        for each in [c for c in self.all.values() if (c.id, c.started_at) in self.leaving and c.alive]:
+            here = (self.namespaces[each.id], _frontend(each))
+            others = [c for c in self.all.values() if c.id != each.id and c.alive and c.id not in self.deaf_ones]
+            if here in [(self.namespaces.get(c.id), _frontend(c)) for c in others]:
+                self.leaving.discard((each.id, each.started_at))
+                if self.told:
+                    self.told(each.id, "SIGTERM")
+                if not self.lasts:
+                    self.down(each.id)
 
     def _called(self, method):
         self.calls[method] += 1
@@ -395,4 +416,4 @@ def _frontend(sidecar):
 
 
 def _shares(sidecar):
-    return sidecar.env.get("SSLTERM_HAND_OVER") == "on" and sidecar.labels.get("sslterm.hand-over") == "on"
+    return sidecar.env.get("SSLTERM_HAND_OVER") == "on" and "sslterm.hand-over" in sidecar.labels

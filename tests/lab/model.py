@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import suppress
+from typing import NamedTuple
 
 import anyio
 
@@ -31,8 +33,18 @@ from lab.wire import CHANGES, Lost, Pace, Wire
 SETTLE = 2 * backoff.CAP + RESYNC_INTERVAL + 30.0
 """Seconds: whoever failed many times waits for a minute, and its pace for another; a drain, and a slow call."""
 QUIET = 2 * RESYNC_INTERVAL + 5.0
-DAY = 86400
+SPELL = 2.5
+"""Seconds for which events go well, or do not."""
 EPOCH = 1_700_000_000
+
+
+class Kept(NamedTuple):
+    """How it went well."""
+
+    seconds: float
+    """From when everything worked again."""
+    acts: int
+    """Calls by which injectors had changed something until then, or tried to."""
 
 
 class BrokenPromiseError(AssertionError):
@@ -47,10 +59,14 @@ class Daemon:
         self.wire = Wire(world)
         self.scope = anyio.CancelScope()
         stopping = Stopping(self.wire, policy)
-        self.reconciler = Reconciler(self.wire, policy, seen=stopping.seen, clock=anyio.current_time)
-        self.queue = KeyedQueue(self.reconciler.reconcile, self.failed, clock=anyio.current_time)
+        self.reconciler = Reconciler(
+            self.wire, policy, seen=stopping.seen, clock=anyio.current_time, wall=lambda: world.now() / 1e9
+        )
+        self.queue = KeyedQueue(
+            self.reconciler.reconcile, self.failed, clock=anyio.current_time, on_finish=self.reconciler.hurry
+        )
         self.watch = Watch(
-            self.wire, self.queue, self.reconciler.tracks, settled=self.reconciler.settled,
+            self.wire, self.queue, policy, tracks=self.reconciler.tracks, settled=self.reconciler.settled,
             on_ready=self.ready, on_stopping=stopping.signalled,
         )  # fmt: skip
 
@@ -85,7 +101,7 @@ class Model(Happenings):
     def __init__(self, tasks, seed=0, *, unruly=False):
         super().__init__()
         self.engine = MemoryEngine((IMAGE, "evil/x"))
-        self.engine.clock = self._clock
+        self.engine.clock = self.now
         self.engine.began = self._began
         self.engine.told = self._told
         self.engine.lasts = True
@@ -101,9 +117,11 @@ class Model(Happenings):
         self.changes: Counter[str] = Counter()
         self.crimes: list[str] = []
         self.story: list[str] = []
+        self._seed = seed
         self._random = random.Random(seed)
         self._deliver_now = MemoryEngine.deliver.__get__(self.engine)
         self._traps: list = []
+        self.acts = 0
         self._awake = anyio.Event()
         self._awake.set()
         self._broken_image = False
@@ -120,6 +138,7 @@ class Model(Happenings):
             id=container.id, name=container.name, status=container.status.value, labels=container.labels,
             joined=container.network_mode, namespace=f"{here[0]}@{here[1]}" if container.alive and here[0] else "",
             image_id=container.image_id, user=container.user, mode=container.env.get("SSLTERM_MODE"),
+            unhealthy=container.health == "unhealthy",
         )  # fmt: skip
 
     def broken(self) -> list[str]:
@@ -139,18 +158,22 @@ class Model(Happenings):
 
     def perform(self, step):
         if step.at:
-            self._traps.append(step)
+            number, _, method = step.at.rpartition(" ")
+            self._traps.append([int(number or 1), method, step])
         else:
             self.note(repr(step))
             self.do(step)
 
     def spring(self, method):
-        """An injector's call was carried out: whoever waited for that acts."""
-        for step in [each for each in self._traps if each.at == method]:
-            self._traps.remove(step)
-            self.note(repr(step))
-            self.do(step)
-            return
+        """An injector's call was carried out: whoever waited for that acts, before the injector hears of it."""
+        self.acts += method in CHANGES
+        for trap in list(self._traps):
+            if trap[1] in (method, "call") or (trap[1] == "change" and method in CHANGES):
+                trap[0] -= 1
+                if not trap[0]:
+                    self._traps.remove(trap)
+                    self.note(repr(trap[2]))
+                    self.do(trap[2])
 
     async def awake(self):
         while not self._awake.is_set():
@@ -175,10 +198,12 @@ class Model(Happenings):
         await anyio.sleep(QUIET)
         await self._holds_within(0)
         before = self._changed()
+        owners = {owner for each in self.engine.all.values() if (owner := self.seen(each).owner)}
         for daemon in self.daemons:
-            for key in [*self.kinds, *(owner for each in self.engine.all.values() if (owner := self.seen(each).owner))]:
-                await daemon.reconciler.reconcile(key)
-        await anyio.sleep(QUIET)
+            for key in sorted(owners | set(self.kinds)):
+                with suppress(UnmetError):  # a stranger has the name
+                    await daemon.reconciler.reconcile(key)
+        await anyio.sleep(5)
         await self._holds_within(0)
         if before != self._changed():
             raise BrokenPromiseError(f"changed, with nothing to do: {before} -> {self._changed()}")
@@ -200,8 +225,8 @@ class Model(Happenings):
         for daemon in self.daemons:
             daemon.kill()
 
-    def start_injector(self, user=settings.SIDECAR_USER):
-        if user != self.policy.sidecar_user:
+    def start_injector(self, user=""):
+        if user:
             self.policy = settings.policy(sidecar_user=user)
         self.daemons.append(Daemon(self, self.policy))
         self.tasks.start_soon(self.daemons[-1].run)
@@ -216,20 +241,24 @@ class Model(Happenings):
         except (UnmetError, PassingError, EngineError) as error:
             self.note(f"  inject: {error}")
 
-    def _clock(self):
+    def now(self):
         return int((EPOCH + anyio.current_time() + self.jumped) * 1e9)
 
     def _deliver(self, stream, event):
-        waits = self._random.choice(((), (0.0, 0.7), (2.5,), (0.0,), (0.0,))) if self.unruly else (0.0,)
-        for wait in waits:
+        for wait in self._waits() if self.unruly else (0.0,):
             if wait:
                 self._later(wait, self._deliver_now, stream, event)
             else:
                 self._deliver_now(stream, event)
 
+    def _waits(self):
+        """After how long an event comes, as often as it comes; for some seconds at a time, all are lost."""
+        spell = random.Random(f"{self._seed} {anyio.current_time() // SPELL}").choice(["lost", "lost", "late", "fair"])
+        return {"lost": (), "late": self._random.choice([(), (0.0, 0.7), (2.5,)]), "fair": (0.0,)}[spell]
 
-def check(steps, seed=0, *, unruly=False, tell=None) -> float:
-    """Carry out steps, make the world whole, and see the promise come true; the seconds that took."""
+
+def check(steps, seed=0, *, unruly=False, tell=None) -> Kept:
+    """Carry out steps, make the world whole, and see the promise come true."""
     backoff._random.seed(seed)
     answer = virtual.run(_check, steps, seed, unruly, tell)
     if isinstance(answer, Exception):
@@ -246,7 +275,8 @@ async def _check(steps, seed, unruly, tell):
                 model.perform(step)
                 await anyio.sleep(step.wait)
             model.make_whole()
-            answer = await model.settle()
+            acts = model.acts
+            answer = Kept(await model.settle(), acts)
         except BrokenPromiseError as error:
             answer = error
         if tell:
@@ -254,3 +284,16 @@ async def _check(steps, seed, unruly, tell):
         model.end()
         tasks.cancel_scope.cancel()
     return answer
+
+
+def shrunk(steps, seed, *, unruly):
+    """Steps of these without which nothing breaks any more; given that with all of them it does."""
+    left, number = list(steps), 0
+    while number < len(left):
+        fewer = left[:number] + left[number + 1 :]
+        try:
+            check(fewer, seed, unruly=unruly)
+            number += 1
+        except BrokenPromiseError:
+            left, number = fewer, 0
+    return left

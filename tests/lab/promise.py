@@ -29,7 +29,11 @@ class Step:
     wait: float = 0.0
     """Seconds until the next step."""
     at: str = ""
-    """Not now, but at the moment when the engine has carried out an injector's next call of this method."""
+    """
+    Not now, but when the engine has carried out an injector's next call of this method, and it does not know yet.
+
+    `3 call` for the third one from now on, whatever it does; `3 change` for the third one that changes something.
+    """
 
     def __repr__(self):
         more = {"who": self.who, "what": self.what, "wait": self.wait, "at": self.at}
@@ -99,6 +103,8 @@ class Seen:
     user: str
     mode: str | None
     """The sidecar's setting."""
+    unhealthy: bool = False
+    """By the engine's own probe."""
 
     @property
     def owner(self) -> str | None:
@@ -131,7 +137,7 @@ def promise(seen: Iterable[Seen], wishes: Mapping[str, Wish], image_id: str, use
             wrong.append(f"{target.name} has {len(mine)} sidecars: {', '.join(each.name for each in mine)}")
         for each in mine:
             wrong += [f"{each.name} {text}" for text in _wrong(each, target, wish, image_id, user)]
-            if each.name != wanted and holder is None:
+            if each.name != wanted and holder is None and not wish.any_spec:
                 wrong.append(f"{each.name} is not named {wanted}")
     for each in there.values():
         if each.owner is None:
@@ -147,6 +153,7 @@ def promise(seen: Iterable[Seen], wishes: Mapping[str, Wish], image_id: str, use
 def _wrong(sidecar: Seen, target: Seen, wish: Wish, image_id: str, user: str) -> list[str]:
     found = {
         f"is {sidecar.status}": sidecar.status != "running",
+        "is unhealthy": sidecar.unhealthy,
         "is not where its target is": not sidecar.namespace or sidecar.namespace != target.namespace,
         "has another mode": not wish.any_spec and sidecar.mode != wish.mode,
         "has another user": not wish.any_spec and sidecar.user != user,

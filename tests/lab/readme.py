@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from byfahrer.cli import cli
+from byfahrer.limits import RESOURCES
 from sslterm.settings import specs
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +75,19 @@ def labels_table() -> str:
             "`byfahrer.client-ca`",
             "Authorities of clients: a PEM file in a volume or bind mount of the target. Default: byfahrer's own.",
         ),
+        *(
+            (f"`byfahrer.{each.label}`", f"{what} Within the bounds of `{each.flag}`.")
+            for each, what in zip(
+                RESOURCES,
+                (
+                    "Memory limit of the sidecar, such as `128m`.",
+                    "Most processes and threads in it.",
+                    "Most CPUs, such as `1.5`.",
+                ),
+                strict=True,
+            )
+        ),
+        ("`byfahrer.cap-add`", "Linux capabilities for it, between commas. Only those of `--allow-capability`."),
         ("`byfahrer.NAME`", "Every other setting of sslterm that has a label in the table below."),
         (
             "`org.qnib.gosslterm.ssl.volume.from`",

@@ -58,9 +58,9 @@ class Wire:
         return call
 
     @asynccontextmanager
-    async def events(self, since):
+    async def events(self, *args):
         await self._call("ping", (), {})
-        async with self._engine.events(since) as stream:
+        async with self._engine.events(*args) as stream:
             yield stream
 
     async def _call(self, method, args, options):
@@ -95,8 +95,8 @@ class Wire:
             outcome = repr(error)
         if method in (*CHANGES, "put_files"):
             self._world.note(f"  {method} {' '.join(self._named(each) for each in args[:2])} {self._named(outcome)}")
-        done.set()
         self._world.spring(method)
+        done.set()
 
     def _look_out(self, method, args):
         """Nobody's containers but our own are ever touched."""

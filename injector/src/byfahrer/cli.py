@@ -11,14 +11,28 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import anyio
 import click
 from click.core import ParameterSource
 
-from byfahrer import __version__, cli_ca, daemon, labels, logs, manual, options, settings, status, trust
+from byfahrer import (
+    __version__,
+    cli_ca,
+    cli_doctor,
+    cli_render,
+    daemon,
+    labels,
+    logs,
+    manual,
+    options,
+    rehearse,
+    settings,
+    status,
+    trust,
+)
+from byfahrer.ask import ask, first, setting
 from byfahrer.authority.errors import AuthorityError
 from byfahrer.engine.address import DEFAULT_HOST, EngineAddress
 from byfahrer.engine.client import DockerEngine
@@ -27,8 +41,6 @@ from byfahrer.model import Container, one_line
 from byfahrer.reconcile.reconciler import PassingError, UnmetError
 from byfahrer.serving.client import get
 from byfahrer.serving.errors import SocketError
-
-T = TypeVar("T")
 
 
 @click.group(
@@ -41,6 +53,9 @@ Examples:
   byfahrer ps                                   who has a sidecar, and who has none and why
   byfahrer inject db --set mode=tcp --set frontend=:6380 --set backend=:6379
   byfahrer eject --all                          remove every sidecar again
+  byfahrer doctor                               is everything as it has to be, and what is to be done if not
+  byfahrer run --dry-run                        what it would do now
+  byfahrer render www > sidecar.yaml            the sidecar of www as a service of a compose file
 """,
 )
 @click.version_option(__version__, prog_name="byfahrer", message="%(prog)s %(version)s")
@@ -91,17 +106,21 @@ def cli(context: click.Context, docker_host: str, log_level: str, log_format: st
 @options.admin_addr
 @options.signing
 @options.place
+@click.option("--dry-run", is_flag=True, help="Print what would be done now, do nothing, and exit.")
+@click.option(
+    "--observe", is_flag=True, envvar="BYFAHRER_OBSERVE",
+    help="Watch and say what would be done: for an engine where nothing may be changed.",
+)  # fmt: skip
 @click.pass_obj
 def run(
     docker_host: str,
     /,
     allow_image: tuple[str, ...],
-    only_label: tuple[str, ...],
-    sidecar_user: str,
-    sidecar_memory: str,
     resync: str,
     admin_addr: str,
-    **authority: Any,  # noqa: ANN401 - all that `options.authority` takes
+    dry_run: bool,
+    observe: bool,
+    **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     Serve this engine until stopped.
@@ -115,37 +134,34 @@ def run(
       byfahrer run --allow-image sslterm --allow-image 'registry.example.com/tls/*'
       byfahrer run --only-label com.docker.compose.project=shop
       byfahrer run --trust-domain example.org --leaf-lifetime 1h
+      byfahrer run --dry-run
+      byfahrer --docker-host unix:///run/byfahrer-engine/docker.sock run --observe
       docker run -d -v /var/run/docker.sock:/var/run/docker.sock \\
           -v byfahrer:/var/lib/byfahrer -v byfahrer-run:/run/byfahrer byfahrer
     """
-    policy = settings.policy(
-        allow_image=allow_image,
-        only_label=only_label,
-        sidecar_user=sidecar_user,
-        sidecar_memory=sidecar_memory,
-        own_id=options.own_id(),
-    )
-    made = options.authority(**authority)
+    policy = options.policy(more, allow_image=allow_image, own_id=options.own_id())
+    made = options.authority(**more)
     chosen = settings.Settings(
         policy=policy,
         authority=made,
-        admin=options.admin(admin_addr, authority["state_dir"], made),
+        admin=options.admin(admin_addr, more["state_dir"], made),
         resync=settings.resync(resync),
+        act=not observe,
     )
-    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ))
+    if dry_run:
+        _rehearse(docker_host, chosen)
+        return
+    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ), look_only=observe)
     try:
         anyio.run(daemon.run, engine, chosen)
     except BaseExceptionGroup as group:
-        raise _first(group) from group
+        raise first(group) from group
 
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="A list of objects instead of a table.")
-@click.option(
-    "--allow-image", multiple=True, default=settings.ALLOW_IMAGES, metavar="PATTERN", envvar="BYFAHRER_ALLOW_IMAGE",
-    help="As the daemon has it, to tell whom it refuses.",
-)  # fmt: skip
-@options.only_label
+@options.allow_image
+@options.sidecar
 @options.admin_addr
 @options.place
 @click.pass_obj
@@ -155,9 +171,8 @@ def ps(
     *,
     as_json: bool,
     allow_image: tuple[str, ...],
-    only_label: tuple[str, ...],
     admin_addr: str,
-    **authority: str,
+    **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     List targets and their sidecars; those without one, with the reason.
@@ -169,16 +184,16 @@ def ps(
       byfahrer ps
       byfahrer ps --json | jq -r '.[] | select(.state != "running") | .target'
     """
-    policy = settings.policy(allow_image=allow_image, only_label=only_label)
-    chosen = options.authority(**authority)
-    socket = options.admin(admin_addr, authority["state_dir"])
+    policy = options.policy(more, allow_image=allow_image)
+    chosen = options.authority(**more)
+    socket = options.admin(admin_addr, more["state_dir"])
     told = status.told(get(socket, "/status")) if socket else {}
 
     async def look(engine: DockerEngine) -> list[status.Row]:
         trusting = await manual.with_authority(engine, policy, chosen, options.own_id())
         return await status.rows(engine, trusting, manual.certificates(chosen), told)
 
-    found = _ask(docker_host, look)
+    found = ask(docker_host, look)
     if as_json:
         click.echo(json.dumps([row.as_json() for row in found], indent=2))
     else:
@@ -200,10 +215,7 @@ def inject(
     name: str,
     image: str | None,
     chosen: tuple[str, ...],
-    only_label: tuple[str, ...],
-    sidecar_user: str,
-    sidecar_memory: str,
-    **authority: str,
+    **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     Give the running container NAME a sidecar by hand, labels or not.
@@ -215,10 +227,10 @@ def inject(
       byfahrer inject www
       byfahrer inject db --set mode=tcp --set frontend=:6380 --set backend=:6379
     """
-    policy = settings.policy(only_label=only_label, sidecar_user=sidecar_user, sidecar_memory=sidecar_memory)
-    values = dict(_setting(text) for text in chosen)
+    policy = options.policy(more)
+    values = dict(setting(text) for text in chosen)
 
-    chosen_authority = options.authority(**authority)
+    chosen_authority = options.authority(**more)
 
     async def act(engine: DockerEngine) -> Container:
         own = not image and not values and await manual.labelled(engine, name)
@@ -227,7 +239,7 @@ def inject(
         trusting = await manual.with_authority(engine, policy, chosen_authority if token else None, options.own_id())
         return await manual.inject(engine, trusting, name, wish, token)
 
-    sidecar = _ask(docker_host, act)
+    sidecar = ask(docker_host, act)
     front, back = labels.addresses(sidecar.env)
     click.echo(f"{sidecar.name} runs in the network of {name}: {front} -> {back}")
 
@@ -255,7 +267,7 @@ def eject(docker_host: str, names: tuple[str, ...], *, everything: bool, only_la
             return await manual.eject_all(engine, policy)
         return [each for name in names for each in await manual.eject(engine, name)]
 
-    gone = _ask(docker_host, act)
+    gone = ask(docker_host, act)
     for each in gone:
         click.echo(f"{each.sidecar} removed")
         if each.asked_for:
@@ -286,7 +298,7 @@ def trust_command(docker_host: str, name: str, state_dir: str, ca_cert: str) -> 
     async def act(engine: DockerEngine) -> list[str]:
         return await trust.trust(engine, await manual.find(engine, name), roots)
 
-    written = _ask(docker_host, act)
+    written = ask(docker_host, act)
     for path in written:
         click.echo(f"{name}:{path} written")
     if not written:
@@ -294,6 +306,21 @@ def trust_command(docker_host: str, name: str, state_dir: str, ca_cert: str) -> 
 
 
 cli.add_command(cli_ca.ca)
+cli.add_command(cli_doctor.doctor)
+cli.add_command(cli_render.render)
+
+
+def _rehearse(docker_host: str, chosen: settings.Settings) -> None:
+    async def look(engine: DockerEngine) -> list[rehearse.Target]:
+        policy = await manual.with_authority(engine, chosen.policy, chosen.authority, chosen.policy.own_id)
+        return await rehearse.rehearse(engine, policy)
+
+    found = ask(docker_host, look, look_only=True)
+    for each in found:
+        for line in each.lines:
+            click.echo(line)
+    if not found:
+        click.echo("nothing to do")
 
 
 def main() -> NoReturn:
@@ -312,32 +339,6 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         code = 1
     _exit(code)
-
-
-def _ask(docker_host: str, question: Callable[[DockerEngine], Awaitable[T]]) -> T:
-    """Ask the engine something once."""
-    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ))
-
-    async def ask() -> T:
-        await engine.connect()
-        return await question(engine)
-
-    try:
-        return anyio.run(ask)
-    except BaseExceptionGroup as group:
-        # Tasks side by side fail in groups; the first failure says it all.
-        raise _first(group) from group
-
-
-def _first(error: BaseException) -> BaseException:
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise settings.SettingError(f"--set={text!r}: expected setting=value, such as frontend=:443")
-    return name, value
 
 
 def _complain(code: int, text: str) -> int:

@@ -1,9 +1,10 @@
 """
 From the sidecars that one target has to the one that is wanted. Pure.
 
-Where both the old and the new one can share a port, the new one is put beside the old one, has the kernel send it what
-comes from then on, and the old one goes when the new one has proved itself: nobody is refused meanwhile, and a new one
-that cannot work costs nothing. Everywhere else name and port can be held once only, so the old one goes first.
+Where the old and the new one can share a port, the new one is put beside the old one, and has the kernel send it what
+comes from then on. The old one is asked to leave as soon as it sees the new one listen, however long that takes: nobody
+is refused meanwhile, and a new one that cannot work costs nothing. Everywhere else name and port can be held once only,
+so the old one goes first.
 """
 
 from __future__ import annotations
@@ -59,7 +60,12 @@ def fits(sidecar: Container, target: Container, joined: Mapping[str, tuple[int, 
 
 def hands_over(sidecar: Container) -> bool:
     """Whether it shares its port with another of its like: it was told to, and its image says that it can."""
-    return sidecar.env.get("SSLTERM_HAND_OVER") == "on" and sidecar.labels.get(labels.HAND_OVER) == "on"
+    return sidecar.env.get("SSLTERM_HAND_OVER") == "on" and sidecar.labels.get(labels.HAND_OVER) in labels.SIGNALS
+
+
+def same_port(one: Container, other: Container) -> bool:
+    """Whether the one can see that the other listens."""
+    return one.env.get("SSLTERM_FRONTEND_ADDR") == other.env.get("SSLTERM_FRONTEND_ADDR")
 
 
 def unwell(sidecar: Container, observed: Observed) -> str:
@@ -134,8 +140,8 @@ class _Convergence:
             awaited = keep
         else:
             serving = keep
-            if keep.name != base:
-                actions.append(Rename(keep, base))
+        if keep is not None and spare is None and keep.name != base:
+            actions.append(Rename(keep, base))
         return Plan(tuple(actions), serving=serving, spare=spare, awaited=awaited, image=self._spec.image)
 
     def _choose_spare(self) -> Container | None:
@@ -143,12 +149,19 @@ class _Convergence:
         keep = self._keep
         if dict(self._spec.env).get("SSLTERM_HAND_OVER") != "on" or (keep is not None and not hands_over(keep)):
             return None
-        if keep is not None and keep.id in self._observed.proven and not self._why_restart(keep):
-            return None
         spare = next((each for each in self._sidecars if each not in self._same and self._can_stand_in(each)), None)
+        if spare is None:
+            return None
+        if keep is not None and self._works(keep, spare):
+            return None
         # Where neither serves, there is nothing to be kept up; but the wanted one may have been down for long already.
         down = keep is not None and keep.status in (Status.CREATED, Status.EXITED)
-        return spare if spare is not None and (down or self._fits(spare)) else None
+        return spare if down or self._fits(spare) else None
+
+    def _works(self, sidecar: Container, spare: Container) -> bool:
+        """As far as time can show it. Who shares its port sees more, and leaves by itself, unless it hangs."""
+        enough = self._observed.awaited_long if same_port(sidecar, spare) else self._observed.proven
+        return sidecar.id in enough and not self._why_restart(sidecar)
 
     def _can_stand_in(self, sidecar: Container) -> bool:
         return (
@@ -189,8 +202,8 @@ class _Convergence:
         if sidecar in self._same:
             return "there is another"
         if _lies(sidecar, self._spec):
-            has = f": it has {', '.join(sidecar.freedoms)}" if sidecar.freedoms else ""
-            return f"it is not what it says it is{has}"
+            has = [*sidecar.freedoms, *(each for each in sidecar.capabilities if each not in self._spec.capabilities)]
+            return f"it is not what it says it is{': it has ' if has else ''}{', '.join(has)}"
         return "its image has been updated" if _is(sidecar, self._spec) else "what is asked for has changed"
 
 
@@ -204,6 +217,7 @@ def _is(sidecar: Container, spec: SidecarSpec) -> bool:
         and sidecar.image == spec.image
         and sidecar.user == spec.user
         and not sidecar.freedoms
+        and sidecar.capabilities == spec.capabilities
         and not foreign
         and all(mount in mounts for mount in spec.mounts)
     )

@@ -42,9 +42,11 @@ TAKE_OVER = 2.0
 async def run(engine: Engine, settings: config.Settings) -> None:
     """Serve until SIGTERM or SIGINT. AuthorityError, if there can be no authority as it is configured."""
     # Before anything else: what is wrong with its files is the operator's to know at once.
-    authority = built(engine, settings.authority) if settings.authority else None
+    authority = built(engine, settings.authority) if settings.authority and settings.act else None
     queues: list[KeyedQueue] = []
     logger.info("Start byfahrer v{}, sidecars from {}", __version__, ", ".join(map(str, settings.policy.allow_images)))
+    if not settings.act:
+        logger.info("Watching only: what would be done is said, and nothing is changed")
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_serve, engine, settings, authority, queues)
@@ -74,7 +76,8 @@ async def _serve(
     engine: Engine, settings: config.Settings, authority: Authority | None, queues: list[KeyedQueue]
 ) -> None:
     """Everything, until cancelled."""
-    mount = await _shared(engine, settings) if authority else None
+    # Who only watches has to know too what sidecars of the one who acts are to have.
+    mount = await _shared(engine, settings)
     policy = replace(settings.policy, authority=mount)
     stopping = Stopping(engine, policy)
 
@@ -93,8 +96,8 @@ async def _serve(
             ready=authority.ready,
         )
     else:
-        reconciler = Reconciler(engine, policy, seen=seen)
-    queue = KeyedQueue(reconciler.reconcile, reconciler.failed, workers=settings.workers)
+        reconciler = Reconciler(engine, policy, seen=seen, act=settings.act)
+    queue = KeyedQueue(reconciler.reconcile, reconciler.failed, workers=settings.workers, on_finish=reconciler.hurry)
     queues.append(queue)
 
     async def on_ready(info: EngineInfo, found: list[str]) -> None:
@@ -112,7 +115,7 @@ async def _serve(
         tracks=reconciler.tracks,
         settled=reconciler.settled,
         on_ready=on_ready,
-        on_stopping=stopping.signalled,
+        on_stopping=stopping.signalled if settings.act else _keep_quiet,
         resync_interval=settings.resync,
     )
     overview = Overview(where=engine.where, watch=watch, snapshot=reconciler.snapshot, depth=lambda: queue.depth)
@@ -126,6 +129,10 @@ async def _serve(
             tasks.start_soon(admin.run, overview, settings.admin)
         tasks.start_soon(queue.run)
         tasks.start_soon(watch.run)
+
+
+async def _keep_quiet(target_id: str, sent: str) -> None:
+    """Who only watches tells no sidecar that its target stops."""
 
 
 async def _certify(authority: Authority, settings: config.Authority, user: str) -> None:

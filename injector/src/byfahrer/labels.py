@@ -30,17 +30,25 @@ SPEC: Final = "byfahrer.spec"
 VERSION: Final = "byfahrer.version"
 MANUAL: Final = "byfahrer.manual"
 HAND_OVER: Final = "sslterm.hand-over"
-"""On images of sslterm, `on`: what is made from them can share its port with its successor."""
+"""On images of sslterm: the signal at which what is made from them leaves as soon as a successor has its port."""
+SIGNALS: Final = ("SIGUSR1", "SIGUSR2")
+"""Those that an image may ask for: it must not have its sidecars killed by us."""
 NAMES: Final = "names"
 """More names for a target's certificate."""
 LEAF_LIFETIME: Final = "leaf-lifetime"
+MEMORY: Final = "memory"
+PIDS: Final = "pids"
+CPUS: Final = "cpus"
+CAP_ADD: Final = "cap-add"
 _BOOKKEEPING: Final = frozenset((TARGET, TARGET_NAME, SPEC, VERSION, MANUAL))
 
 SWARM_SERVICE: Final = "com.docker.swarm.service.id"
 SWARM_SERVICE_NAME: Final = "com.docker.swarm.service.name"
 VOLUME_FROM: Final = "org.qnib.gosslterm.ssl.volume.from"
 VOLUME_PATH: Final = "org.qnib.gosslterm.ssl.volume.path"
-OTHERS: Final = frozenset((PROXY_IMAGE, ENABLE, NAMES, LEAF_LIFETIME, VOLUME_FROM, VOLUME_PATH))
+OURS: Final = (PROXY_IMAGE, ENABLE, NAMES, LEAF_LIFETIME, MEMORY, PIDS, CPUS, CAP_ADD)
+"""Labels that are no setting of sslterm's."""
+OTHERS: Final = frozenset((*OURS, VOLUME_FROM, VOLUME_PATH))
 VOLUME_PATH_DEFAULT: Final = "/opt/qnib/ssl"
 MOST: Final = 10_000
 """Labels of a container that are looked through: those of an image may be a million, which takes some seconds."""
@@ -147,6 +155,20 @@ def collect(
 def asks(found: Annotations) -> bool:
     """Whether a sidecar is asked for, rightly or wrongly; LabelError if that cannot be told."""
     return PROXY_IMAGE in found and (ENABLE not in found or found[ENABLE].switch())
+
+
+def without_trigger(found: Annotations, inherited: frozenset[str] = frozenset()) -> str:
+    """What to say of labels that say how a sidecar is to be, but not that there is to be one; empty if nothing."""
+    if PROXY_IMAGE in found or (ENABLE in found and not found[ENABLE].switch()):
+        return ""
+    # Those of an image are the word of its maker, who leaves it to others whether there is a sidecar.
+    lone = [each for _, each in sorted(found.items()) if each.label.startswith((SHORT, LONG))]
+    lone = [each for each in lone if each.label not in inherited]
+    return (
+        str(lone[0].error(f"{SHORT}{PROXY_IMAGE} beside it, such as sslterm: without it there is no sidecar"))
+        if lone
+        else ""
+    )
 
 
 def sidecar_labels(target: Container, spec: SidecarSpec) -> dict[str, str]:

@@ -21,7 +21,7 @@ from byfahrer.authority.times import utc
 from byfahrer.authority.tokens import Tokens
 from byfahrer.engine.errors import ConflictError, NotFoundError
 from byfahrer.engine.interface import Engine
-from byfahrer.model import Container, Plan, Start, Status
+from byfahrer.model import Container, Observed, Plan, Start, Status
 from byfahrer.plan import Policy, plan
 from byfahrer.reconcile.observe import observe
 from byfahrer.reconcile.reconciler import DRAIN, Reconciler
@@ -96,13 +96,9 @@ async def inject(
 
     `wish` holds labels as they could stand on the target. It may be empty where the target carries its own.
     """
-    target = await _target(engine, name)
+    target = await find_target(engine, name)
     carried = await observe(engine, target.id)
-    own = labels.PROXY_IMAGE in labels.collect(target.labels, carried.service_labels)
-    if own and wish:
-        raise ManualError(f"'{name}' says by its own labels what sidecar it gets: leave out --image and --set")
-    if not own and not wish:
-        raise ManualError(f"'{name}' has no label {labels.SHORT}{labels.PROXY_IMAGE}: say which with --image")
+    check_wish(carried, name, wish)
     if not target.alive:
         raise ManualError(f"'{name}' does not run ({target.status}): start it first")
     todo = plan(await observe(engine, target.id, wish), policy)
@@ -122,7 +118,19 @@ async def inject(
 
 async def labelled(engine: Engine, name: str) -> bool:
     """Whether the container `name` says itself what sidecar it gets."""
-    observed = await observe(engine, (await _target(engine, name)).id)
+    return _says(await observe(engine, (await find_target(engine, name)).id))
+
+
+def check_wish(observed: Observed, name: str, wish: Mapping[str, str]) -> None:
+    """See that either the target says what sidecar it gets, or `wish` does. ManualError."""
+    own = _says(observed)
+    if own and wish:
+        raise ManualError(f"'{name}' says by its own labels what sidecar it gets: leave out --image and --set")
+    if not own and not wish:
+        raise ManualError(f"'{name}' has no label {labels.SHORT}{labels.PROXY_IMAGE}: say which with --image")
+
+
+def _says(observed: Observed) -> bool:
     carried = observed.target.labels if observed.target else {}
     return labels.PROXY_IMAGE in labels.collect(carried, observed.service_labels)
 
@@ -192,7 +200,8 @@ def _failed(todo: Plan) -> list[Container]:
     return [each.sidecar for each in starts if each.sidecar.status is Status.EXITED]
 
 
-async def _target(engine: Engine, name: str) -> Container:
+async def find_target(engine: Engine, name: str) -> Container:
+    """The container of this name or ID, which is no sidecar; ManualError."""
     found = await find(engine, name)
     if labels.target_of(found):
         raise ManualError(f"'{name}' is a sidecar itself; name its target")

@@ -131,8 +131,14 @@ class Container:
     Where the image is gone and nobody can tell, every label that could claim one counts as inherited.
     """
     mounts: tuple[Mount, ...] = ()
+    published: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Its TCP ports that the engine publishes, and where on the host: `0.0.0.0:80`."""
+    first_port: int = 0
+    """The lowest port that any user may bind in its namespace, where whoever created it chose one."""
     user: str = ""
     """As it was created; empty for the image's own."""
+    capabilities: tuple[str, ...] = ()
+    """What it was given explicitly: sorted, without `CAP_`. All others it lacks, unless `freedoms` says otherwise."""
     freedoms: tuple[str, ...] = ()
     """What this container may do and no sidecar of ours may, in words: labels say what it claims, this what it is."""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -156,6 +162,14 @@ class SidecarSpec:
     """Bytes."""
     pids: int = 64
     """sslterm has a process, a worker or two, and short-lived children that make certificates."""
+    cpus: int = 0
+    """Billionths of a CPU; 0 for as many as there are."""
+    capabilities: tuple[str, ...] = ()
+    """Beyond none: sorted, without `CAP_`."""
+    log_driver: str = ""
+    """Empty for the engine's own."""
+    log_options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Never shown: some drivers want a token here."""
     stop_timeout: int = 10
     """Seconds that `docker stop` grants: longer than the sidecar's own drain."""
     labels: tuple[tuple[str, str], ...] = ()
@@ -210,6 +224,8 @@ class Observed:
     """
     proven: frozenset[str] = frozenset()
     """IDs of sidecars that have run for long enough to be relied on."""
+    awaited_long: frozenset[str] = frozenset()
+    """IDs of sidecars whose predecessors have had all the time that they could need to leave."""
     silent: frozenset[str] = frozenset()
     """IDs of sidecars that should be heard of and are not."""
 

@@ -12,8 +12,15 @@ import click
 
 from byfahrer import settings
 from byfahrer.authority import state
+from byfahrer.plan import Policy, Pull
 
 Command = Callable[..., Any]
+
+SIDECAR = (
+    "only_label", "sidecar_user", "sidecar_memory", "sidecar_pids", "sidecar_cpus", "allow_capability", "pull",
+    "sidecar_log_driver", "sidecar_log_opt",
+)  # fmt: skip
+"""What `sidecar` adds to a command."""
 
 only_label = click.option(
     "--only-label",
@@ -22,6 +29,11 @@ only_label = click.option(
     envvar="BYFAHRER_ONLY_LABEL",
     help="Look after containers with this label only. May be repeated: all of them must be there.",
 )
+
+allow_image = click.option(
+    "--allow-image", multiple=True, default=settings.ALLOW_IMAGES, metavar="PATTERN", envvar="BYFAHRER_ALLOW_IMAGE",
+    help="As the daemon has it, to tell whom it refuses.",
+)  # fmt: skip
 
 
 def sidecar(command: Command) -> Command:
@@ -34,10 +46,40 @@ def sidecar(command: Command) -> Command:
             envvar="BYFAHRER_SIDECAR_USER", help="Whom sidecars run as: somebody that no target runs as.",
         ),
         click.option(
-            "--sidecar-memory", default=settings.SIDECAR_MEMORY, show_default=True, metavar="SIZE",
-            envvar="BYFAHRER_SIDECAR_MEMORY", help="Memory limit of each sidecar.",
+            "--sidecar-memory", default=settings.SIDECAR_MEMORY, show_default=True, metavar="SIZE[:MOST]",
+            envvar="BYFAHRER_SIDECAR_MEMORY",
+            help="Memory limit of each sidecar. After a colon, the most that a label may ask for.",
+        ),
+        click.option(
+            "--sidecar-pids", default=settings.SIDECAR_PIDS, show_default=True, metavar="NUMBER[:MOST]",
+            envvar="BYFAHRER_SIDECAR_PIDS", help="Most processes and threads of each sidecar, alike.",
+        ),
+        click.option(
+            "--sidecar-cpus", default=settings.SIDECAR_CPUS, show_default=True, metavar="NUMBER[:MOST]",
+            envvar="BYFAHRER_SIDECAR_CPUS", help="Most CPUs of each sidecar, such as 1.5, alike; 0 is no limit.",
+        ),
+        click.option(
+            "--allow-capability", multiple=True, metavar="NAME", envvar="BYFAHRER_ALLOW_CAPABILITY",
+            help="A Linux capability that a label may ask for, such as NET_RAW. May be repeated.",
+        ),
+        click.option(
+            "--pull", type=click.Choice(list(map(str, Pull))), default=str(Pull.MISSING), show_default=True,
+            envvar="BYFAHRER_PULL", help="When to pull a sidecar's image before one is created, as docker run does.",
+        ),
+        click.option(
+            "--sidecar-log-driver", default="", metavar="NAME", envvar="BYFAHRER_SIDECAR_LOG_DRIVER",
+            help="Log driver of each sidecar.  [default: the engine's]",
+        ),
+        click.option(
+            "--sidecar-log-opt", multiple=True, metavar="KEY=VALUE", envvar="BYFAHRER_SIDECAR_LOG_OPT",
+            help="Option for it. May be repeated. Without max-size, json-file gets max-size=10m, max-file=3.",
         ),
     )  # fmt: skip
+
+
+def policy(given: dict[str, Any], **more: Any) -> Policy:  # noqa: ANN401 - as `settings.policy` takes them
+    """The operator's decisions; takes what `sidecar` has added out of `given`. SettingError."""
+    return settings.policy(**{name: given.pop(name) for name in SIDECAR}, **more)
 
 
 state_dir = click.option(

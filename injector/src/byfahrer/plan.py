@@ -8,14 +8,24 @@ once, and after anything went wrong half way.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from byfahrer import labels
 from byfahrer.allow import ImagePattern
 from byfahrer.converge import converge, fits
+from byfahrer.limits import Limits, forbidden
 from byfahrer.model import NOTHING, Container, Mount, Observed, Plan, Problem, Remove, SidecarSpec, Status
-from byfahrer.spec import sidecar_spec
+from byfahrer.spec import NO_LOG, Log, sidecar_spec
+
+
+class Pull(enum.StrEnum):
+    """When a sidecar's image is pulled before one is created; the words are those of `docker run --pull`."""
+
+    MISSING = "missing"
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +36,9 @@ class Policy:
     only_labels: tuple[tuple[str, str | None], ...] = ()
     """Serve only targets that carry all of these; None for any value."""
     sidecar_user: str
-    sidecar_memory: int
-    """Bytes."""
+    limits: Limits
+    log: Log = NO_LOG
+    pull: Pull = Pull.MISSING
     own_id: str = ""
     """The container that this program runs in, if it does."""
     authority: Mount | None = None
@@ -43,6 +54,10 @@ class Policy:
 
     def allows(self, image: str) -> bool:
         return any(pattern.allows(image) for pattern in self.allow_images)
+
+    def may_serve(self, sidecar: Container) -> bool:
+        """Whether one that exists could have been made today, by what labels can ask for."""
+        return self.allows(sidecar.image) and self.limits.capabilities.issuperset(sidecar.capabilities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +94,7 @@ def plan(observed: Observed, policy: Policy) -> Plan:
         elif wish.keep and target is not None:
             gone = [each for each in gone if each is not _serving(gone, observed, target, policy)]
         return Plan(tuple(Remove(each, wish.without, alive) for each in gone), wish.problems)
-    found = converge(wish.spec, observed, target, ours, lambda each: policy.allows(each.image), wish.by_hand)
+    found = converge(wish.spec, observed, target, ours, policy.may_serve, wish.by_hand)
     return replace(found, problems=wish.problems)
 
 
@@ -105,7 +120,7 @@ def _stays(sidecar: Container, observed: Observed, target: Container) -> bool:
 def _serving(sidecars: list[Container], observed: Observed, target: Container, policy: Policy) -> Container | None:
     """A sidecar that does its work, and that could have been made by us today."""
     for each in sidecars:
-        if fits(each, target, observed.joined) and not each.freedoms and policy.allows(each.image):
+        if fits(each, target, observed.joined) and not each.freedoms and policy.may_serve(each):
             return each
     return None
 
@@ -142,7 +157,9 @@ def _wish(observed: Observed, policy: Policy) -> _Wish:
                     extra = tuple(sorted({**dict(extra), **wish, labels.MANUAL: "true"}.items()))
                     break
         if not labels.asks(found):
-            return _Wish(without="it is not asked for any more")
+            lone = labels.without_trigger(found, target.inherited)
+            problems = (Problem(target.name, lone),) if lone else ()
+            return _Wish(without="it is not asked for any more", problems=problems)
     except labels.LabelError as error:
         return _refused(target, [str(error)], keep=True)
 
@@ -151,24 +168,35 @@ def _wish(observed: Observed, policy: Policy) -> _Wish:
         found,
         target,
         user=policy.sidecar_user,
-        memory=policy.sidecar_memory,
+        bounds=policy.limits,
+        log=policy.log,
         authority=policy.authority,
         labels=extra,
     )
     if isinstance(spec, list):
         texts += [str(error) for error in spec]
-    # Of their own process, operators may start any image; what a sidecar carries can be anyone's.
-    elif (not by_hand or carried) and not policy.allows(spec.image):
-        if carried and not texts:
-            return _Wish(without=f"image {spec.image!r} is not allowed (--allow-image) to be started again", leave=True)
-        allowed = ", ".join(map(str, policy.allow_images)) or "none"
-        label = found[labels.PROXY_IMAGE].label
-        texts.append(f"{labels.Annotation(label, spec.image)}: expected an allowed image (--allow-image): {allowed}")
-    if isinstance(spec, list):
         return _refused(target, texts, keep=not _unfit(target))
+    # Of their own process, operators may start anything; what a sidecar carries can be anyone's.
+    if not by_hand or carried:
+        image, beyond = _not_allowed(spec, found, policy), forbidden(found, spec, policy.limits)
+        if carried and (image or beyond) and not texts:
+            what = f"image {spec.image!r} is not allowed (--allow-image)" if image else "what it may do is not allowed"
+            return _Wish(without=f"{what} to be started again", leave=True)
+        if beyond and not image and not texts:
+            return _refused(target, beyond, keep=True)
+        texts += [*([image] if image else []), *beyond]
     if texts:
         return _refused(target, texts)
     return _Wish(spec, by_hand=by_hand)
+
+
+def _not_allowed(spec: SidecarSpec, found: labels.Annotations, policy: Policy) -> str:
+    """Why this image may not be a sidecar; empty if it may."""
+    if policy.allows(spec.image):
+        return ""
+    allowed = ", ".join(map(str, policy.allow_images)) or "none"
+    label = found[labels.PROXY_IMAGE].label
+    return f"{labels.Annotation(label, spec.image)}: expected an allowed image (--allow-image): {allowed}"
 
 
 def _refused(target: Container, texts: list[str], *, keep: bool = False) -> _Wish:

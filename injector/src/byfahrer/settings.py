@@ -10,14 +10,19 @@ from pathlib import Path
 
 from byfahrer import spec
 from byfahrer.allow import ImagePattern
+from byfahrer.limits import RESOURCES, Bound, Limits, Resource, capability
 from byfahrer.model import Mount
-from byfahrer.plan import Policy
+from byfahrer.plan import Policy, Pull
+from byfahrer.spec import Log
 from sslterm.settings import SIDECAR_UID, parse_duration, parse_names
 
 ALLOW_IMAGES = ("sslterm*", "gosslterm*", "qnib/gosslterm*")
 SIDECAR_USER = f"{SIDECAR_UID}:{SIDECAR_UID}"
 SIDECAR_MEMORY = "256m"
 """Several times what a busy sidecar takes (15 MB, and up to 128 KiB for each direction of a connection)."""
+SIDECAR_PIDS = "64"
+SIDECAR_CPUS = "0"
+"""No limit: a handshake is work for the CPU, and a sidecar that is held back holds back its target."""
 RESYNC = "30s"
 """How long a lost event can hide."""
 
@@ -29,7 +34,8 @@ LEAF_LIFETIME = "24h"
 _LONGEST_FOLDER = 90
 _TRUST_DOMAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,253}[a-z0-9_])?", re.ASCII)
 _USER = re.compile(r"[a-z0-9_][a-z0-9_.-]*(:[a-z0-9_][a-z0-9_.-]*)?")
-_SIZE = re.compile(r"(\d{1,9})([kmg]?)b?", re.IGNORECASE)
+_LOG_DRIVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9/:._-]{0,200}")
+_LOG_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 
 
 class SettingError(ValueError):
@@ -61,6 +67,8 @@ class Settings:
     """Socket for status and metrics; None for none."""
     resync: float
     """Seconds between full looks at the engine."""
+    act: bool = True
+    """False: watch, and say what would be done; nothing on the engine is changed, and nothing signed."""
     workers: int = 8
     """Targets at a time; each start is a tenth of a second of work for the engine."""
 
@@ -71,6 +79,12 @@ def policy(
     only_label: tuple[str, ...] = (),
     sidecar_user: str = SIDECAR_USER,
     sidecar_memory: str = SIDECAR_MEMORY,
+    sidecar_pids: str = SIDECAR_PIDS,
+    sidecar_cpus: str = SIDECAR_CPUS,
+    sidecar_log_driver: str = "",
+    sidecar_log_opt: tuple[str, ...] = (),
+    allow_capability: tuple[str, ...] = (),
+    pull: str = Pull.MISSING,
     own_id: str = "",
     authority: Mount | None = None,
 ) -> Policy:
@@ -81,7 +95,15 @@ def policy(
         allow_images=tuple(ImagePattern(text) for text in _parts(allow_image)),
         only_labels=tuple(_constraint(text) for text in _parts(only_label)),
         sidecar_user=sidecar_user,
-        sidecar_memory=_memory(sidecar_memory),
+        limits=Limits(
+            **{
+                each.label: _bound(each, text)
+                for each, text in zip(RESOURCES, (sidecar_memory, sidecar_pids, sidecar_cpus), strict=True)
+            },
+            capabilities=frozenset(_capability(text) for text in _parts(allow_capability)),
+        ),
+        log=Log(_log_driver(sidecar_log_driver), tuple(sorted(dict(map(_log_option, sidecar_log_opt)).items()))),
+        pull=_pull(pull),
         own_id=own_id,
         authority=authority,
     )
@@ -170,11 +192,12 @@ def own_container(files: Mapping[str, str]) -> str:
     """
     The container that this program runs in, by the contents of `/proc/self/cgroup` and `/proc/self/mountinfo`, or "".
 
-    The control group is asked first: with another container's network, the mounted host name is that one's.
+    The control group is asked first: with another container's network, the mounted host name is that one's. Only what
+    is mounted at /etc/hostname counts: while it copies into a container, the engine has its files mounted on the host.
     """
     for name, pattern in (
         ("cgroup", r"[/-]([0-9a-f]{64})(?:\.scope)?\s*$"),
-        ("mountinfo", r"/containers/([0-9a-f]{64})/hostname\s"),
+        ("mountinfo", r"/containers/([0-9a-f]{64})/hostname /etc/hostname\s"),
     ):
         found = re.search(pattern, files.get(name, ""), re.MULTILINE)
         if found:
@@ -193,10 +216,37 @@ def _constraint(text: str) -> tuple[str, str | None]:
     return key, value if equals else None
 
 
-def _memory(text: str) -> int:
-    found = _SIZE.fullmatch(text)
-    size = int(found[1]) * 1024 ** " kmg".index(found[2].lower() or " ") if found else 0
-    # Less than 32 MiB, and the interpreter is killed before it can say why.
-    if size < 32 * 1024**2:
-        raise SettingError(f"--sidecar-memory={text!r}: expected a size of at least 32m, such as 128m or 1g")
-    return size
+def _pull(text: str) -> Pull:
+    try:
+        return Pull(text)
+    except ValueError:
+        raise SettingError(f"--pull={text!r}: expected {', '.join(Pull)}") from None
+
+
+def _bound(resource: Resource, text: str) -> Bound:
+    try:
+        return resource.bound(text)
+    except ValueError as error:
+        raise SettingError(f"{resource.flag}={text!r}: expected {error}") from None
+
+
+def _capability(text: str) -> str:
+    try:
+        return capability(text)
+    except ValueError:
+        accepts = "the name of a Linux capability such as NET_RAW, and not ALL"
+        raise SettingError(f"--allow-capability={text!r}: expected {accepts}") from None
+
+
+def _log_driver(text: str) -> str:
+    if text and not _LOG_DRIVER.fullmatch(text):
+        raise SettingError(f"--sidecar-log-driver={text!r}: expected the name of a log driver such as json-file")
+    return text
+
+
+def _log_option(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not _LOG_KEY.fullmatch(key):
+        # The value may be a secret.
+        raise SettingError(f"--sidecar-log-opt={key!r}: expected KEY=VALUE, such as max-size=10m")
+    return key, value

@@ -11,17 +11,21 @@ import difflib
 import math
 import posixpath
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Final
 
+from byfahrer import limits
 from byfahrer.allow import Reference, is_image
 from byfahrer.labels import (
-    ENABLE,
+    CPUS,
     LEAF_LIFETIME,
+    MEMORY,
     MOST_SHOWN,
     NAMES,
     OTHERS,
+    OURS,
+    PIDS,
     PROXY_IMAGE,
     SETTINGS,
     SHORT,
@@ -72,6 +76,19 @@ SHORTEST_LEAF, LONGEST_LEAF = 60.0, 90 * 86400.0
 """Seconds that a certificate may be good for."""
 CLIENT_CA: Final = "client-ca"
 
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Where the operator wants the log of every sidecar."""
+
+    driver: str = ""
+    """Of the engine's; empty for its own choice."""
+    options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Never shown: some drivers want a token here."""
+
+
+NO_LOG: Final = Log()
+
 _VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 
 
@@ -80,7 +97,8 @@ def sidecar_spec(
     target: Container,
     *,
     user: str,
-    memory: int,
+    bounds: limits.Limits,
+    log: Log = NO_LOG,
     authority: Mount | None = None,
     labels: tuple[tuple[str, str], ...] = (),
 ) -> SidecarSpec | list[LabelError]:
@@ -111,6 +129,8 @@ def sidecar_spec(
         except LabelError as error:
             errors.append(error)
     errors += _of_certificates(found)
+    resources, capabilities, wrong = limits.asked(found)
+    errors += wrong
     unknown = sorted(found.keys() - SETTINGS.keys() - OTHERS)
     errors += [_unknown(name, found[name]) for name in unknown[:MOST_ERRORS]]
     if errors:
@@ -138,8 +158,13 @@ def sidecar_spec(
         image=image,
         env=tuple(sorted(environ.items())),
         mounts=taken,
-        user=user,
-        memory=memory,
+        user=limits.as_root(user) if capabilities else user,
+        memory=resources.get(MEMORY, bounds.memory.default),
+        pids=resources.get(PIDS, bounds.pids.default),
+        cpus=resources.get(CPUS, bounds.cpus.default),
+        capabilities=capabilities,
+        log_driver=log.driver,
+        log_options=log.options,
         stop_timeout=math.ceil(settings.drain_timeout) + SPARE_TIME,
         labels=labels,
     )
@@ -236,7 +261,7 @@ def _unknown(name: str, annotation: Annotation) -> LabelError:
     if any(name == setting.name for setting in specs()):
         advice = f"; {VOLUME_FROM} takes a certificate" if name in ("cert", "key") else ""
         return LabelError(f"{annotation}: this setting cannot be set by a label{advice}")
-    known = [PROXY_IMAGE, ENABLE, *(setting.label for setting in specs() if setting.label), NAMES, LEAF_LIFETIME]
+    known = [*OURS[:2], *(setting.label for setting in specs() if setting.label), *OURS[2:]]
     near = difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_GUESS else []
     if near:
         return LabelError(f"{annotation}: there is no such label; did you mean {SHORT}{near[0]}?")

@@ -16,7 +16,7 @@ import anyio
 
 from sslterm import netns
 from sslterm.closings import Closings
-from sslterm.endpoints import open_frontend, open_redirect
+from sslterm.endpoints import as_listed, open_frontend, open_redirect
 from sslterm.relay.tally import ACCEPTED
 from sslterm.settings import ListenWhen, Mode
 
@@ -36,6 +36,9 @@ _SOON: Final = 0.01
 _OFTEN: Final = 0.05
 _SELDOM: Final = 1.0
 """Seconds from one look to the next; a look takes some 50 µs."""
+_SUCCEEDED: Final = 1.0
+"""Seconds for which a successor has to listen: one that ends at once is none."""
+_LOOK: Final = 0.1
 _SHARE: Final = 0.05
 """Of the time that a backend took to listen, by which the port may open later than it."""
 
@@ -73,6 +76,7 @@ class Door:
         self._turned = turned
         self._answers = answers
         self._address: Address | None = None
+        self._own: netns.Listener | None = None
         self._backends: tuple[Backend, ...] = ()
         self._redirect: Redirect | None = None
         self._closings: Closings | None = None
@@ -120,6 +124,14 @@ class Door:
             self._report("DEBUG", f"The kernel does not tell of listeners that close ({error.strerror}): looking often")
             return None
 
+    async def succeeded(self) -> None:
+        """Return when another sslterm of this user has listened at our address, too, for a moment (`hand-over`)."""
+        seen = 0
+        while seen * _LOOK < _SUCCEEDED:
+            await anyio.sleep(_LOOK)
+            own = self._own
+            seen = seen + 1 if own and netns.listening({own.port}).count(own) > self.open else 0
+
     async def _keep(self, *hints: Callable[[], Awaitable[None]]) -> None:
         async with anyio.create_task_group() as tasks:
             for each in (*hints, self._relay.refused.heard):
@@ -164,6 +176,7 @@ class Door:
     async def _open(self) -> None:
         settings = self._settings
         listener, frontend = open_frontend(settings)
+        self._own = as_listed(listener)
         await self._relay.serve(listener, self._backends)
         if settings.redirect_addr is not None:
             self._open_redirect(settings.redirect_addr, frontend.port)

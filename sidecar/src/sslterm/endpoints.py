@@ -105,11 +105,15 @@ def _try_auto(settings: Settings) -> None:
 def _listen(address: Address, settings: Settings) -> socket.socket:
     listener = bind(address, shared=settings.hand_over)
     if settings.hand_over:
-        host, port = listener.getsockname()[:2]
-        own = netns.Listener(ipaddress.ip_address(host.partition("%")[0]), port, os.geteuid())
         with suppress(OSError):  # without it the kernel shares the clients out, and the one before serves its share
-            direct(listener, max(netns.read_listeners().count(own) - 1, 0))
+            direct(listener, max(netns.read_listeners().count(as_listed(listener)) - 1, 0))
     return listener
+
+
+def as_listed(listener: socket.socket) -> netns.Listener:
+    """How one of our own shows among those who listen here; so does any other of this user at the same address."""
+    host, port = listener.getsockname()[:2]
+    return netns.Listener(ipaddress.ip_address(host.partition("%")[0]), port, os.geteuid())
 
 
 def _refused(setting: str, refusals: list[tuple[Address, OSError]]) -> Unable:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 Report = Callable[[str, str], None]
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class _Phase(enum.StrEnum):
@@ -74,6 +74,8 @@ class _Sidecar:
         self._report = report
         self._phase = _Phase.STARTING
         self._reload = anyio.Event()
+        self._relief = anyio.Event()
+        """Set when we are to leave as soon as another one serves."""
         self._health = Health()
         self._audit = Audit(report)
         self._store = Store(settings.mode, settings.tls_profile, settings.client_auth)
@@ -98,6 +100,7 @@ class _Sidecar:
                     await self._start(tasks)
                     self._relaying = True
                     tasks.start_soon(self._keep_door)
+                    tasks.start_soon(self._leave_to_another)
                     tasks.start_soon(self._keep_certificate)
                     tasks.start_soon(self._rotate_tickets)
                     await self._relay.run()
@@ -289,18 +292,37 @@ class _Sidecar:
                     self._reload.set()
             elif number is signal.SIGUSR1:
                 self._tell_clients()
+            elif number is signal.SIGUSR2:
+                self._expect_another()
             elif not self._relaying:
                 self._phase = _Phase.STARTING
                 life.cancel()
             elif self._phase is not _Phase.DRAINING:
-                self._phase = _Phase.DRAINING
-                limit = self._settings.drain_timeout
-                self._report("INFO", f"{number.name}: finishing what is under way, for up to {limit:g} s")
-                self._door.leave()
-                self._relay.drain(limit)
+                self._drain(number.name)
             else:
                 self._report("WARNING", f"{number.name} again: stopping at once")
                 self._relay.stop()
+
+    def _drain(self, why: str) -> None:
+        self._phase = _Phase.DRAINING
+        limit = self._settings.drain_timeout
+        self._report("INFO", f"{why}: finishing what is under way, for up to {limit:g} s")
+        self._door.leave()
+        self._relay.drain(limit)
+
+    def _expect_another(self) -> None:
+        """Leave as soon as another one serves; until then, and if none ever does, nothing changes."""
+        if not self._settings.hand_over:
+            self._report("DEBUG", "SIGUSR2: nobody can share this port (hand-over=off)")
+        elif not self._relief.is_set():
+            self._report("INFO", "SIGUSR2: leaving as soon as another sslterm has this port")
+            self._relief.set()
+
+    async def _leave_to_another(self) -> None:
+        await self._relief.wait()
+        await self._door.succeeded()
+        if self._phase is not _Phase.DRAINING:
+            self._drain("Another sslterm has this port")
 
     def _tell_clients(self) -> None:
         """The target is about to stop: what is said on HTTP connections in the meantime is the last on each."""

@@ -48,7 +48,10 @@ def test_flags_win_over_the_environment_and_that_over_defaults(ran):
     invoke("run")
     env = {
         "BYFAHRER_ALLOW_IMAGE": "a,b", "BYFAHRER_ONLY_LABEL": "k=v", "BYFAHRER_RESYNC": "5s",
-        "BYFAHRER_SIDECAR_MEMORY": "64m", "BYFAHRER_SIDECAR_USER": "1:1", "BYFAHRER_DOCKER_HOST": "tcp://h:1",
+        "BYFAHRER_SIDECAR_MEMORY": "64m", "BYFAHRER_SIDECAR_PIDS": "32:48", "BYFAHRER_SIDECAR_CPUS": "1",
+        "BYFAHRER_ALLOW_CAPABILITY": "NET_RAW CHOWN", "BYFAHRER_PULL": "never",
+        "BYFAHRER_SIDECAR_LOG_DRIVER": "local", "BYFAHRER_SIDECAR_LOG_OPT": "max-size=1m labels=a,b",
+        "BYFAHRER_SIDECAR_USER": "1:1", "BYFAHRER_DOCKER_HOST": "tcp://h:1",
         "DOCKER_HOST": "tcp://other:1",
     }  # fmt: skip
     invoke("run", **env)
@@ -59,7 +62,11 @@ def test_flags_win_over_the_environment_and_that_over_defaults(ran):
     assert default.resync == 30
     assert [str(each) for each in environment.policy.allow_images] == ["a", "b"]
     assert (environment.policy.only_labels, environment.resync) == ((("k", "v"),), 5)
-    assert (environment.policy.sidecar_memory, environment.policy.sidecar_user) == (64 << 20, "1:1")
+    assert (environment.policy.limits.pids.most, environment.policy.limits.cpus.default) == (48, 10**9)
+    assert environment.policy.limits.capabilities == {"NET_RAW", "CHOWN"}
+    assert (environment.policy.pull, environment.policy.log.driver) == ("never", "local")
+    assert dict(environment.policy.log.options) == {"max-size": "1m", "labels": "a,b"}
+    assert (environment.policy.limits.memory.default, environment.policy.sidecar_user) == (64 << 20, "1:1")
     assert engine.where == "tcp://h:1"
     assert [str(each) for each in flags.policy.allow_images] == ["c"]
     assert flags.resync == 7

@@ -20,7 +20,7 @@ BEFORE = replace(SPEC, memory=SPEC.memory + 1)
 
 
 def sidecar(spec, ident, **fields):
-    carried = sidecar_labels(TARGET, spec) | {labels.HAND_OVER: "on"}
+    carried = sidecar_labels(TARGET, spec) | {labels.HAND_OVER: "SIGUSR2"}
     made = Container(
         id=ident * 64, name="www-proxy", image=spec.image, image_id="sha256:1", labels=carried, user=spec.user,
         mounts=spec.mounts, env=dict(spec.env), status=Status.RUNNING, pid=8, started_at=200,
@@ -56,6 +56,7 @@ def test_an_old_one_that_was_never_renamed_leaves_the_name_to_the_new_one():
     [
         replace(OLD, env={}),
         replace(OLD, labels=sidecar_labels(TARGET, BEFORE)),
+        replace(OLD, labels=OLD.labels | {labels.HAND_OVER: "SIGKILL"}),
         replace(OLD, user="0:0"),
         replace(OLD, freedoms=("capabilities",)),
         replace(OLD, image="other"),
@@ -64,7 +65,18 @@ def test_an_old_one_that_was_never_renamed_leaves_the_name_to_the_new_one():
         replace(OLD, status=Status.PAUSED),
         replace(OLD, started_at=1),
     ],
-    ids=["not told to", "image cannot", "other user", "too free", "not allowed", "a lie", "ended", "paused", "orphan"],
+    ids=[
+        "not told to",
+        "image cannot",
+        "image wants to be killed",
+        "other user",
+        "too free",
+        "not allowed",
+        "a lie",
+        "ended",
+        "paused",
+        "orphan",
+    ],
 )
 def test_where_two_cannot_share_a_port_or_the_old_one_serves_nobody_it_goes_first(old):
     first, second = planned(old).actions
@@ -80,18 +92,36 @@ def test_beside_an_image_of_2017_there_is_no_other():
     assert second.beside is None
 
 
-def test_the_old_one_serves_until_the_new_one_has_proved_itself():
-    todo = planned(OLD, NEW)
+@pytest.mark.parametrize("proven", [(OLD.id,), (OLD.id, NEW.id)])
+def test_the_old_one_serves_until_it_leaves_by_itself_however_long_that_takes(proven):
+    todo = planned(OLD, NEW, proven=proven)
 
     assert todo.actions == ()
     assert (todo.awaited, todo.spare, todo.serving) == (NEW, OLD, None)
 
 
 def test_then_it_goes_and_the_new_one_gets_its_name():
-    todo = planned(OLD, NEW, proven=(OLD.id, NEW.id))
+    left = replace(OLD, status=Status.EXITED)
+    todo = planned(left, NEW)
+
+    assert todo.actions == (Remove(left, "what is asked for has changed", drain=False), Rename(NEW, "www-proxy"))
+    assert todo.serving == NEW
+
+
+def test_one_that_has_not_left_after_all_this_time_goes_all_the_same():
+    todo = planned(OLD, NEW, awaited_long=frozenset({NEW.id}))
 
     assert todo.actions == (Remove(OLD, "what is asked for has changed", drain=True), Rename(NEW, "www-proxy"))
-    assert todo.serving == NEW
+
+
+def test_where_the_port_is_another_only_time_shows_that_the_new_one_works():
+    old = replace(OLD, env=OLD.env | {"SSLTERM_FRONTEND_ADDR": ":443"})
+
+    assert planned(old, NEW).awaited == NEW
+    assert planned(old, NEW, proven=(old.id, NEW.id)).actions == (
+        Remove(old, "what is asked for has changed", drain=True),
+        Rename(NEW, "www-proxy"),
+    )
 
 
 def test_a_name_that_was_left_is_given_later():
@@ -148,8 +178,9 @@ class TestImage:
 
         assert todo.actions == (Inject("www-proxy-next", TARGET, SPEC, mine),)
         new = replace(NEW, image_id="sha256:2")
-        (removal, _) = planned(mine, new, proven=(mine.id, new.id), image_id="sha256:2").actions
-        assert removal == Remove(mine, "its image has been updated", drain=True)
+        left = replace(mine, status=Status.EXITED)
+        (removal, _) = planned(left, new, image_id="sha256:2").actions
+        assert removal == Remove(left, "its image has been updated", drain=False)
 
     def test_one_whose_image_is_gone_stays(self):
         assert planned(sidecar(SPEC, "b"), image_id=None).actions == ()

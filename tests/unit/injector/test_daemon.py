@@ -4,6 +4,7 @@ import os
 import signal
 import tempfile
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -213,10 +214,40 @@ async def test_a_sidecar_that_reports_no_longer_is_restarted(folder, lines, monk
                 + word
             )
             assert (await stream.receive()).startswith(b"HTTP/1.1 200")
-        await until(lambda: engine.calls["restart"] == 1)
+        await until(lambda: engine.sidecars(key)[0].started_at > sidecar.started_at)
         await until(lambda: engine.served(key))
         (after,) = engine.sidecars(key)
 
     assert after.id == sidecar.id
     assert after.started_at > sidecar.started_at
     assert engine.calls["restart"] == 1
+
+
+async def test_who_only_watches_changes_nothing_signs_nothing_and_knows_what_the_other_one_would_do(folder, lines):
+    engine = local()
+    key = engine.run("www", ASKS)
+    chosen = replace(wanted(folder), act=False)
+    async with running(engine, chosen, lines):
+        await until(lambda: any(line.startswith("Would create 'www-proxy'") for line in lines))
+        engine.signalled(key)
+        engine.down(key)
+        engine.up(key)
+        await until(lambda: engine.calls["inspect"] > 1)
+
+    assert engine.sidecars(key) == []
+    changes = {"pull", "create", "start", "restart", "kill", "stop", "remove", "rename", "put_files"}
+    assert not engine.calls.keys() & changes
+    assert not (folder / "run").exists()
+    assert not (folder / "state" / "ca.json").exists()
+
+
+async def test_who_only_watches_agrees_with_who_acts(folder, lines):
+    engine = local()
+    key = engine.run("www", ASKS)
+    async with running(engine, wanted(folder), lines):
+        assert engine.served(key)
+    lines.clear()
+    async with running(engine, replace(wanted(folder), act=False), lines):
+        pass
+
+    assert not [line for line in lines if line.startswith("Would")]

@@ -9,13 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byfahrer import labels
+from byfahrer import settings as config
 from byfahrer.model import Container, Mount, SidecarSpec, Status
 from byfahrer.spec import sidecar_spec
+
+BOUNDS = config.policy().limits
 
 
 def spec(own, service=None, mounts=()):
     target = Container(id="a" * 64, name="www", image="app", status=Status.RUNNING, labels=own, mounts=mounts)
-    return sidecar_spec(labels.collect(own, service or {}), target, user="1:1", memory=1)
+    return sidecar_spec(labels.collect(own, service or {}), target, user="1:1", bounds=BOUNDS)
 
 
 def env(own, service=None, mounts=()):

@@ -8,10 +8,10 @@ import pytest
 from byfahrer import manual, settings
 from byfahrer.authority.state import StateFolder
 from byfahrer.authority.tokens import Bearer, Tokens
+from byfahrer.engine.errors import PullError
 from byfahrer.labels import wish_by_hand
 from byfahrer.manual import Ejected, ManualError
 from byfahrer.model import Mount
-from byfahrer.reconcile.reconciler import UnmetError
 from lab.memory_engine import MemoryEngine
 
 pytestmark = pytest.mark.anyio
@@ -83,7 +83,7 @@ async def test_what_cannot_be_done_is_said(engine, name, wish, says):
 
 async def test_a_missing_image_is_said(engine):
     engine.run("plain")
-    with pytest.raises(UnmetError, match="image 'none' is not on this engine"):
+    with pytest.raises(PullError, match="image 'none' is not on this engine"):
         await manual.inject(engine, POLICY, "plain", wish_by_hand("none", {}))
 
 

@@ -52,6 +52,7 @@ def sidecar(spec, status=Status.RUNNING, started_at=200, ident=ANY_ID, labels=No
     return Container(
         env=dict(spec.env),
         user=spec.user,
+        capabilities=spec.capabilities,
         mounts=spec.mounts,
         id=ident,
         name="www-proxy",
@@ -119,6 +120,93 @@ def test_a_copy_of_the_labels_makes_no_sidecar(fields, why):
     forged = replace(sidecar(SPEC), **fields)
 
     assert actions(target(), forged) == (Remove(forged, why, drain=True), Inject("www-proxy", target(), SPEC))
+
+
+RAW = ASKS | {"byfahrer.cap-add": "NET_RAW"}
+ALLOWING = settings.policy(allow_capability=("NET_RAW", "NET_ADMIN"))
+
+
+def test_a_label_gets_a_capability_only_where_the_operator_allows_it():
+    (action,) = actions(target(RAW), policy=ALLOWING)
+
+    assert (action.spec.capabilities, action.spec.user) == (("NET_RAW",), "0:64443")
+    assert problems(target(RAW)) == [
+        "'www': byfahrer.cap-add='NET_RAW': expected allowed capabilities (--allow-capability): none"
+    ]
+    assert actions(target(ASKS), policy=ALLOWING)[0].spec.user == "64443:64443"
+
+
+def test_an_images_own_label_gets_no_further():
+    by_image = frozenset(["byfahrer.cap-add"])
+
+    assert len(problems(target(RAW, inherited=by_image))) == 1
+
+
+@pytest.mark.parametrize("capabilities", [(), ("NET_ADMIN",), ("NET_ADMIN", "NET_RAW"), ("ALL",)])
+def test_a_copy_with_other_capabilities_is_no_sidecar_even_where_each_is_allowed(capabilities):
+    (action,) = actions(target(RAW), policy=ALLOWING)
+    genuine = replace(sidecar(action.spec), capabilities=("NET_RAW",))
+    assert actions(target(RAW), genuine, policy=ALLOWING) == ()
+    forged = replace(genuine, capabilities=capabilities)
+    first, *_ = actions(target(RAW), forged, policy=ALLOWING)
+
+    assert isinstance(first, Remove)
+    assert first.why.startswith("it is not what it says it is")
+    assert ("it has" in first.why) == (capabilities != ())
+
+
+def test_a_capability_that_is_allowed_no_more_takes_its_sidecar_with_it_and_a_limit_does_not():
+    (action,) = actions(target(RAW), policy=ALLOWING)
+    (gone,) = actions(target(RAW), replace(sidecar(action.spec), capabilities=("NET_RAW",)))
+    wide = settings.policy(sidecar_memory="256m:1g")
+    greedy = target(ASKS | {"byfahrer.memory": "1g"})
+    (action,) = actions(greedy, policy=wide)
+
+    assert isinstance(gone, Remove)
+    assert actions(greedy, sidecar(action.spec)) == ()
+    assert (
+        len(plan(Observed(target_id=TARGET_ID, target=greedy, sidecars=(sidecar(action.spec),)), POLICY).problems) == 1
+    )
+
+
+@pytest.mark.parametrize(("name", "value"), [("memory", "1g"), ("pids", "1000"), ("cpus", "0")])
+def test_what_an_operator_gives_by_hand_has_no_bounds_but_is_not_started_again(name, value):
+    bounded = settings.policy(sidecar_cpus="1")
+    wish = wish_by_hand("sslterm", {name: value})
+    observed = Observed(target_id=TARGET_ID, target=target({}), by_hand=wish)
+    (action,) = plan(observed, bounded).actions
+    made = sidecar(action.spec, labels=dict(action.spec.labels))
+
+    assert actions(target({}), made, policy=bounded) == ()
+    (removal,) = actions(target({}), replace(made, status=Status.EXITED), policy=bounded)
+    assert removal.why == "what it may do is not allowed to be started again"
+
+
+BESIDE = "expected byfahrer.proxy-image beside it, such as sslterm: without it there is no sidecar"
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"byfahrer.frontend": ":443"}, [f"'www': byfahrer.frontend=':443': {BESIDE}"]),
+        ({"org.qnib.byfahrer.frontend": ":443"}, [f"'www': org.qnib.byfahrer.frontend=':443': {BESIDE}"]),
+        ({"byfahrer.enable": "true"}, [f"'www': byfahrer.enable='true': {BESIDE}"]),
+        ({"byfahrer.enable": "true", "byfahrer.mode": "tcp"}, [f"'www': byfahrer.enable='true': {BESIDE}"]),
+        ({"byfahrer.enable": "false"}, []),
+        ({"byfahrer.enable": "false", "byfahrer.frontend": ":443"}, []),
+        ({"org.qnib.gosslterm.ssl.volume.from": "true"}, []),
+        ({"byfahrer.target": ANY_ID, "com.example": "x"}, []),
+    ],
+)
+def test_labels_without_the_one_that_asks_are_told(labels, said):
+    assert problems(target(labels)) == said
+
+
+def test_an_images_labels_without_the_one_that_asks_are_its_makers_offer():
+    by_image = frozenset(["byfahrer.frontend"])
+
+    assert problems(target({"byfahrer.frontend": ":443"}, inherited=by_image)) == []
+    assert len(problems(target({"byfahrer.frontend": ":443", "byfahrer.mode": "tcp"}, inherited=by_image))) == 1
 
 
 SHARED = Mount(kind="volume", source="byfahrer-run", destination="/run/byfahrer")
@@ -386,7 +474,7 @@ def states(draw):
         made = sidecar(
             draw(SPECS), draw(STATUSES), draw(st.integers(0, 3)), f"{number:064x}",
             draw(st.sampled_from([{}, {"team": "x"}, {"byfahrer.manual": "true", "byfahrer.proxy-image": "sslterm"}]))
-            | draw(st.sampled_from([{}, {labels.HAND_OVER: "on"}])),
+            | draw(st.sampled_from([{}, {labels.HAND_OVER: "SIGUSR2"}])),
         )  # fmt: skip
         name = draw(st.sampled_from(["www-proxy", "www-proxy-next"]))
         sidecars.append(
@@ -420,7 +508,7 @@ def carried_out(observed, todo: Plan):
         if isinstance(action, Remove):
             del sidecars[action.sidecar.id]
         elif isinstance(action, Inject):
-            made = sidecar_labels(action.target, action.spec) | {labels.HAND_OVER: "on"}
+            made = sidecar_labels(action.target, action.spec) | {labels.HAND_OVER: "SIGUSR2"}
             sidecars["new"] = Container(
                 id="new", name=action.name, image=action.spec.image, labels=made, user=action.spec.user,
                 status=Status.RUNNING, pid=9, started_at=now, image_id=observed.image_id or "",
@@ -439,8 +527,11 @@ def time_passed(observed):
 
 
 def settled(observed, policy):
-    """What the plan leads to when all that is started works."""
+    """What the plan leads to when all that is started works, and who is to leave for it does."""
     after = time_passed(carried_out(observed, plan(observed, policy)))
+    spare = plan(after, policy).spare
+    left = [replace(each, status=Status.EXITED) if each == spare else each for each in after.sidecars]
+    after = replace(after, sidecars=tuple(left))
     return carried_out(after, plan(after, policy))
 
 
@@ -499,4 +590,4 @@ def test_afterwards_there_is_one_sidecar_or_none_and_none_without_a_running_targ
 def test_the_digest_is_the_same_in_every_process():
     spec = SidecarSpec(image="sslterm", user="1:1", memory=1)
 
-    assert spec.digest == "c25831d180c23c17"
+    assert spec.digest == "cdf77b7cba50fc59"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from byfahrer import settings
+from byfahrer.limits import Bound
 
 
 def test_lists_may_be_repeated_or_written_with_commas():
@@ -18,7 +19,7 @@ def test_lists_may_be_repeated_or_written_with_commas():
     ("text", "size"), [("32m", 32 << 20), ("64MB", 64 << 20), ("1g", 1 << 30), ("67108864", 64 << 20)]
 )
 def test_memory_is_a_size(text, size):
-    assert settings.policy(sidecar_memory=text).sidecar_memory == size
+    assert settings.policy(sidecar_memory=text).limits.memory == Bound(size, size)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,20 @@ def test_memory_is_a_size(text, size):
         ({"sidecar_memory": "31m"}, "--sidecar-memory='31m': expected a size of at least 32m"),
         ({"sidecar_memory": "lots"}, "--sidecar-memory='lots': expected"),
         ({"sidecar_memory": ""}, "--sidecar-memory='': expected"),
+        ({"sidecar_memory": "1g:256m"}, "--sidecar-memory='1g:256m': expected the most that a label may ask for"),
+        ({"sidecar_pids": "0"}, "--sidecar-pids='0': expected a number from 16 to 4194304"),
+        ({"sidecar_pids": "64:x"}, "--sidecar-pids='64:x': expected a number from 16"),
+        (
+            {"sidecar_cpus": "half"},
+            "--sidecar-cpus='half': expected a number of CPUs such as 1.5, or 0 for no limit, and",
+        ),
+        ({"sidecar_cpus": "0:2"}, "--sidecar-cpus='0:2': expected the most that a label may ask for"),
+        ({"allow_capability": ("NET",)}, "--allow-capability='NET': expected the name of a Linux capability"),
+        ({"allow_capability": ("NET_RAW,ALL",)}, "--allow-capability='ALL': expected the name of a Linux capability"),
+        ({"pull": "sometimes"}, "--pull='sometimes': expected missing, always, never"),
+        ({"sidecar_log_driver": "a b"}, "--sidecar-log-driver='a b': expected the name of a log driver"),
+        ({"sidecar_log_opt": ("max-size",)}, "--sidecar-log-opt='max-size': expected KEY=VALUE, such as max-size=10m"),
+        ({"sidecar_log_opt": ("=secret",)}, "--sidecar-log-opt='': expected KEY=VALUE"),
         ({"sidecar_user": "a b"}, "--sidecar-user='a b': expected"),
         ({"sidecar_user": ""}, "--sidecar-user='': expected"),
         ({"only_label": ("=v",)}, "--only-label='=v': expected key=value"),
@@ -38,6 +53,33 @@ def test_nonsense_is_refused_in_one_line(given, says):
 
     assert str(caught.value).startswith(says)
     assert "\n" not in str(caught.value)
+
+
+def test_bounds_capabilities_and_the_log_are_as_the_operator_says():
+    made = settings.policy(
+        sidecar_memory="256m:1g", sidecar_pids="64", sidecar_cpus="0.5:2", allow_capability=("NET_RAW,cap_chown",),
+        sidecar_log_driver="local", sidecar_log_opt=("labels=a,b", "tag={{.Name}}=x", "labels=c"), pull="always",
+    )  # fmt: skip
+
+    assert made.limits.memory == Bound(256 << 20, 1 << 30)
+    assert made.limits.pids == Bound(64, 64)
+    assert made.limits.cpus == Bound(500_000_000, 2_000_000_000)
+    assert made.limits.capabilities == {"NET_RAW", "CHOWN"}
+    assert (made.log.driver, dict(made.log.options)) == ("local", {"labels": "c", "tag": "{{.Name}}=x"})
+    assert made.pull == "always"
+
+
+def test_by_default_there_is_no_capability_no_driver_and_a_missing_image_is_pulled():
+    made = settings.policy()
+
+    assert (made.limits.capabilities, made.log.driver, made.log.options, made.pull) == (set(), "", (), "missing")
+    assert (made.limits.pids, made.limits.cpus) == (Bound(64, 64), Bound(0, 0))
+
+
+def test_what_a_log_driver_needs_is_never_shown():
+    made = settings.policy(sidecar_log_opt=("splunk-token=s3cret",))
+
+    assert "s3cret" not in repr(made)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("1m30s", 90), ("5", 5)])
@@ -63,6 +105,8 @@ OTHER = "f" * 64
         ("0::/\n", f"1 2 8:1 /var/lib/docker/containers/{ID}/hostname /etc/hostname rw\n", ID),
         (f"3:cpu:/docker/{ID}\n", f"1 2 8:1 /var/lib/docker/containers/{OTHER}/hostname /etc/hostname rw\n", ID),
         ("0::/init.scope\n", "1 2 8:1 / / rw\n", ""),
+        # What the host sees while a file is put into a container.
+        ("0::/\n", f"1 2 8:1 /docker/containers/{ID}/hostname /docker/overlay2/x/merged/etc/hostname rw\n", ""),
         ("", "", ""),
     ],
 )

@@ -4,12 +4,14 @@ import time
 
 import pytest
 
-from byfahrer import labels
+from byfahrer import labels, settings
 from byfahrer.model import Container, Mount, SidecarSpec, Status
 from byfahrer.spec import leaf_lifetime, names, sidecar_spec
 
 AUTHORITY = Mount(kind="volume", source="byfahrer-run", destination="/run/byfahrer")
 PRIVATE = Mount(kind="volume", source="", destination="/run/sslterm", writable=True)
+
+BOUNDS = settings.policy().limits
 
 
 def made(own=None, *, image="sslterm", authority=AUTHORITY, **fields):
@@ -18,7 +20,7 @@ def made(own=None, *, image="sslterm", authority=AUTHORITY, **fields):
     target = Container(
         id="a" * 64, name="www", image="app", status=Status.RUNNING, **{"labels": carried} | fields
     )  # fmt: skip
-    found = sidecar_spec(labels.collect(carried), target, user="1:1", memory=1, authority=authority)
+    found = sidecar_spec(labels.collect(carried), target, user="1:1", bounds=BOUNDS, authority=authority)
     return found if isinstance(found, SidecarSpec) else [str(error) for error in found]
 
 
@@ -164,7 +166,7 @@ def test_client_authorities_from_anywhere_else_are_refused(path):
 def test_acme_certificates_are_kept_for_whoever_comes_in_the_targets_place(fields, volume):
     carried = {"byfahrer.proxy-image": "sslterm", "byfahrer.acme": "www.example.org"}
     target = Container(**{"id": "a" * 64, "name": "www", "image": "app", "status": Status.RUNNING, **fields})
-    spec = sidecar_spec(labels.collect(carried), target, user="1:1", memory=1)
+    spec = sidecar_spec(labels.collect(carried), target, user="1:1", bounds=BOUNDS)
 
     assert spec.mounts == (Mount(kind="volume", source=volume, destination="/var/lib/sslterm", writable=True),)
     assert dict(spec.env)["SSLTERM_ACME_DIR"] == "/var/lib/sslterm/acme"

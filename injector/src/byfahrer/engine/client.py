@@ -16,15 +16,24 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
-from anyio import CapacityLimiter, fail_after, to_thread
+from anyio import CancelScope, CapacityLimiter, current_time, fail_after, from_thread, to_thread
 from docker import APIClient
 from docker.types import Mount as DockerMount
-from docker.utils import parse_repository_tag
+from requests import PreparedRequest, Response, codes
 
-from byfahrer.engine import archive, convert
+from byfahrer.engine import archive, convert, pull
 from byfahrer.engine.address import EngineAddress, mapped
-from byfahrer.engine.errors import ConflictError, NotFoundError, RejectedError, UnreachableError, UnusableError
+from byfahrer.engine.endpoints import allowed
+from byfahrer.engine.errors import (
+    ConflictError,
+    NotFoundError,
+    PullError,
+    RejectedError,
+    UnreachableError,
+    UnusableError,
+)
 from byfahrer.engine.events import ThreadedEvents
 from byfahrer.engine.interface import EngineInfo, EventStream
 from byfahrer.model import Container, File, Mount, SidecarSpec, Summary
@@ -52,11 +61,21 @@ _SWARM_UNAVAILABLE = (406, 503)
 """What a node answers that is no manager, or a manager without a leader; 406 up to engine 1.13."""
 
 
+class LookingClient(APIClient):
+    """One that changes nothing on the engine, whoever asks it to."""
+
+    def send(self, request: PreparedRequest, **more: Any) -> Response:  # noqa: ANN401 - as the base class
+        if not allowed(request.method or "", urlsplit(request.url or "").path, observe=True):
+            raise RejectedError(codes.forbidden, "nothing is changed on this engine by who only observes")
+        return super().send(request, **more)
+
+
 class DockerEngine:
     """A Docker Engine over its socket."""
 
-    def __init__(self, address: EngineAddress, *, call_timeout: int = CALL_TIMEOUT) -> None:
+    def __init__(self, address: EngineAddress, *, call_timeout: int = CALL_TIMEOUT, look_only: bool = False) -> None:
         self._address = address
+        self._kind = LookingClient if look_only else APIClient
         self._call_timeout = call_timeout
         self._client: APIClient | None = None
         self._pinger: APIClient | None = None
@@ -65,6 +84,8 @@ class DockerEngine:
         self._kills = CapacityLimiter(KILLS)
         self._pings = CapacityLimiter(1)
         self._connects = CapacityLimiter(2)
+        self._pulls = CapacityLimiter(pull.AT_ONCE)
+        self._log_driver = ""
         self._image_labels: OrderedDict[str, Mapping[str, str]] = OrderedDict()
 
     @property
@@ -112,12 +133,35 @@ class DockerEngine:
         return str(found["Id"])
 
     async def pull(self, image: str) -> None:
-        await self._call(lambda client: client.pull(*parse_repository_tag(image)))
+        ended = False
+
+        def run() -> None:
+            with mapped(self.where), closing(self._session(self._version)) as client:
+                pull.pull(client, image, goes_on)
+
+        def goes_on() -> bool:
+            # Of a pull that is cancelled, nobody waits for the next word.
+            if not ended:
+                from_thread.run_sync(extend)
+            return not ended
+
+        def extend() -> None:
+            scope.deadline = current_time() + pull.STALLED
+
+        async with self._pulls:
+            try:
+                with CancelScope(deadline=current_time() + pull.STALLED) as scope:
+                    await to_thread.run_sync(run, limiter=CapacityLimiter(1), abandon_on_cancel=True)
+            finally:
+                ended = True
+        if scope.cancelled_caught:
+            raise PullError(f"nothing came for {pull.STALLED:.0f} s")
 
     async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:
         def create(client: APIClient) -> str:
             mounts = [_mount(each) for each in spec.mounts]
-            host_config = client.create_host_config(**convert.host_arguments(target_id, spec), mounts=mounts)
+            confined = convert.host_arguments(target_id, spec, self._log_driver)
+            host_config = client.create_host_config(**confined, mounts=mounts)
             made = client.create_container(
                 spec.image, name=name, host_config=host_config, **convert.container_arguments(spec, labels)
             )
@@ -146,8 +190,11 @@ class DockerEngine:
         await self._call(lambda client: client.rename(container_id, name))
 
     async def last_words(self, container_id: str) -> str:
-        log = await self._call(lambda client: client.logs(container_id, stdout=True, stderr=True, tail=1))
-        return " ".join(log.decode(errors="replace").split())[:300]
+        try:
+            log = await self._call(lambda client: client.logs(container_id, stdout=True, stderr=True, tail=1))
+        except RejectedError:
+            return ""  # with some log drivers nobody can read what was written
+        return convert.words(log)
 
     async def put_files(self, container_id: str, folder: str, files: Sequence[File]) -> None:
         packed = archive.pack(files)
@@ -225,13 +272,16 @@ class DockerEngine:
 
     def _connect(self) -> EngineInfo:
         client = self._session(self._address.api_version)
-        info = convert.engine_info(client.info(), client.api_version)
+        said = client.info()
+        info = convert.engine_info(said, client.api_version)
+        self._log_driver = said.get("LoggingDriver") or ""
         self._client = client
         self._pinger = self._session(client.api_version, PING_TIMEOUT)
         return info
 
     def _session(self, version: str, timeout: int | None = None) -> APIClient:
-        client = APIClient(
+        pull.check_configuration()
+        client = self._kind(
             base_url=self._address.host,
             version=version,
             timeout=timeout or self._call_timeout,

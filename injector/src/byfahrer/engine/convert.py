@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,17 +14,31 @@ from byfahrer.engine.interface import EngineInfo, Event
 from byfahrer.model import NOTHING, Container, Mount, Network, SidecarSpec, Status, Summary
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z\s+")
 _OURS = ("SSLTERM_", "GOSSLTERM_", "LOG_LEVEL=")
 
 REPORTS_TO = "SSLTERM_AUTHORITY"
 PROBE_INTERVAL = 120 * 10**9
 """Nanoseconds, before the first probe too: each is a process start and three events on the engine."""
+JSON_FILE = "json-file"
+ROTATION = {"max-size": "10m", "max-file": "3"}
 SHARED_MEMORY = 1024**2
 """Bytes."""
+_LIMITS = {"memory": "MemoryLimit", "pids": "PidsLimit"}
 _CLAIMS = ("com.docker.", "byfahrer.", "org.qnib.")
 """What labels begin with that may say who a container is, or which names it has."""
 _COMPOSE = "com.docker.compose."
 _COMPOSE_MADE = "com.docker.compose.config-hash"
+
+
+def words(log: bytes) -> str:
+    """The last line of a log, without the time at which it was written: whoever says the same again is told of once."""
+    text = " ".join(log.decode(errors="replace").split())
+    if text.startswith("{"):
+        with suppress(ValueError):
+            message = json.loads(text).get("message")
+            text = message if isinstance(message, str) else text
+    return _STAMP.sub("", text, count=1)[:300]
 
 
 def nanoseconds(text: str | None) -> int:
@@ -45,7 +61,16 @@ def engine_info(info: Mapping[str, Any], api_version: str) -> EngineInfo:
         api_version=api_version,
         role=("manager" if swarm.get("ControlAvailable") else "worker") if active else "none",
         now=f"{now // 10**9}.{now % 10**9:09}",
+        security=tuple(_security(each) for each in info.get("SecurityOptions") or []),
+        # Older engines do not say.
+        unlimited=tuple(name for name, key in _LIMITS.items() if info.get(key) is False),
+        live_restore=bool(info.get("LiveRestoreEnabled")),
     )
+
+
+def _security(option: str) -> str:
+    """`name=seccomp,profile=default`, by its name."""
+    return option.removeprefix("name=").partition(",")[0]
 
 
 def event(raw: Mapping[str, Any], more: Sequence[str] = ()) -> Event | None:
@@ -105,10 +130,29 @@ def container(raw: Mapping[str, Any], image_labels: Mapping[str, str] | None = N
         networks=tuple(_network(name, networks[name] or {}) for name in sorted(networks)),
         inherited=inherited(config.get("Labels") or {}, image_labels),
         mounts=tuple(_mount(each) for each in raw.get("Mounts") or []),
+        published=_published(raw),
+        first_port=_first_port(raw.get("HostConfig") or {}),
         user=config.get("User") or "",
+        capabilities=_capabilities(raw.get("HostConfig") or {}),
         freedoms=_freedoms(raw.get("HostConfig") or {}),
         env=dict(line.split("=", 1) for line in config.get("Env") or [] if line.startswith(_OURS) and "=" in line),
     )
+
+
+def _published(raw: Mapping[str, Any]) -> dict[int, tuple[str, ...]]:
+    # Of one that runs, where its ports are; of another, where they are to be.
+    wanted = (raw.get("HostConfig") or {}).get("PortBindings") or {}
+    found: dict[int, tuple[str, ...]] = {}
+    for port, places in {**wanted, **((raw.get("NetworkSettings") or {}).get("Ports") or {})}.items():
+        number, _, kind = port.partition("/")
+        if kind == "tcp" and number.isdecimal() and places:
+            found[int(number)] = tuple(f"{each.get('HostIp') or ''}:{each.get('HostPort') or ''}" for each in places)
+    return found
+
+
+def _first_port(host: Mapping[str, Any]) -> int:
+    text = str((host.get("Sysctls") or {}).get("net.ipv4.ip_unprivileged_port_start") or "0")
+    return int(text) if text.isdecimal() else 0
 
 
 def _health(state: Mapping[str, Any]) -> str:
@@ -149,7 +193,7 @@ def _freedoms(host: Mapping[str, Any]) -> tuple[str, ...]:
     found = {
         "privileged": bool(host.get("Privileged")),
         "a writable root": not host.get("ReadonlyRootfs"),
-        "capabilities": not dropped & {"ALL", "CAP_ALL"} or bool(host.get("CapAdd")),
+        "capabilities": not dropped & {"ALL", "CAP_ALL"},
         "new privileges": "no-new-privileges" not in secured,
         "another pid namespace": host.get("PidMode") not in (None, "", "private"),
         "another ipc namespace": host.get("IpcMode") not in (None, "", "private", "shareable", "none"),
@@ -162,28 +206,49 @@ def _freedoms(host: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name, has in found.items() if has)
 
 
-def host_arguments(target_id: str, spec: SidecarSpec) -> dict[str, Any]:
+def _capabilities(host: Mapping[str, Any]) -> tuple[str, ...]:
+    # Engines differ in whether they show the names as they were written.
+    return tuple(sorted({str(each).upper().removeprefix("CAP_") for each in host.get("CapAdd") or []}))
+
+
+def host_arguments(target_id: str, spec: SidecarSpec, log_driver: str = "") -> dict[str, Any]:
     """
-    How a sidecar is confined.
+    How a sidecar is confined. `log_driver`: what the engine uses where nothing is said.
 
     No ports, host name, DNS or hosts: the engine refuses them beside a container's network, and the target's hold.
-    No sysctl: it would change the target's namespace for good. No capability: any user may bind low ports there.
+    No sysctl: it would change the target's namespace for good. No capability of its own: any user may bind low ports
+    there.
     """
     return {
         # The full ID: a name could be another container's by the time of the start.
         "network_mode": f"container:{target_id}",
         "read_only": True,
         "cap_drop": ["ALL"],
+        "cap_add": list(spec.capabilities),
         "security_opt": ["no-new-privileges"],
         "pids_limit": spec.pids,
         "mem_limit": spec.memory,
         # The engine grants as much swap again otherwise, and 64 MiB of /dev/shm in which nothing of ours is kept.
         "memswap_limit": spec.memory,
+        "nano_cpus": spec.cpus,
         "shm_size": SHARED_MEMORY,
         "init": False,
         # The engine gives up after one try while the target is down, and knows no order after a reboot (moby#50326).
         "restart_policy": {"Name": "no"},
+        "log_config": _log(spec, log_driver),
     }
+
+
+def _log(spec: SidecarSpec, default: str) -> dict[str, Any] | None:
+    """
+    Where its log goes; None for where the engine puts it.
+
+    A sidecar writes a line for each request, and json-file, which is what engines have by default, keeps them for ever.
+    """
+    driver, options = spec.log_driver or default, dict(spec.log_options)
+    if driver == JSON_FILE and "max-size" not in options:
+        options = ROTATION | options
+    return {"type": driver, "config": options} if spec.log_driver or options else None
 
 
 def container_arguments(spec: SidecarSpec, labels: Mapping[str, str]) -> dict[str, Any]:

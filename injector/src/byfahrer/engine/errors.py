@@ -27,6 +27,10 @@ class UnusableError(EngineError):
     """What is in a container is not what it should be: no file, or too large."""
 
 
+class PullError(EngineError):
+    """An image cannot be had from its registry: it is not there, or not for us, or the registry is away."""
+
+
 class RejectedError(EngineError):
     """The engine said no, or failed."""
 

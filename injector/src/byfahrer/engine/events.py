@@ -108,7 +108,10 @@ class ThreadedEvents:
         # The API takes nanoseconds as text; the SDK hands on what it does not know.
         since = cast("int", self._since)
         with mapped(self._where):
-            return self._client.events(since=since, filters=FILTERS, decode=True)
+            source = self._client.events(since=since, filters=FILTERS, decode=True)
+            # The SDK takes a refusal for a stream of one event, and its end for that of the stream.
+            cast("Any", self._client)._raise_for_status(cast("Any", source)._response)  # noqa: SLF001
+            return source
 
     def _read(self, source: CancellableStream[dict[str, Any]]) -> None:
         try:

@@ -22,6 +22,12 @@ class EngineInfo:
     """In a Swarm: `manager` or `worker`; `none` outside of one."""
     now: str
     """The engine's clock, in the form that `events` takes it."""
+    security: tuple[str, ...] = ()
+    """What confines containers: `seccomp`, `apparmor`; `userns`, `rootless` where their users are others outside."""
+    unlimited: tuple[str, ...] = ()
+    """What it cannot limit: `memory`, `pids`."""
+    live_restore: bool = False
+    """Whether containers run on while the engine restarts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +88,7 @@ class Engine(Protocol):
         """
         Get an image from its registry, with the credentials of Docker's own configuration.
 
-        NotFoundError: the registry has none, or not for us.
+        PullError, if it cannot be had. Takes its time, and may be cancelled.
         """
 
     async def create(self, name: str, target_id: str, spec: SidecarSpec, labels: Mapping[str, str]) -> str:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from loguru import logger
 
 from byfahrer import labels
 from byfahrer.converge import NEXT, sidecar_name
-from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, UnreachableError
+from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, RejectedError, UnreachableError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import Container, Inject, Remove, Rename, Restart, SidecarSpec, Start, Status
 from byfahrer.reconcile import deliver
+from byfahrer.reconcile.images import missing
 from byfahrer.reconcile.memory import Memory
 from byfahrer.reconcile.observe import observe
 
@@ -48,12 +49,17 @@ class Hands:
         """By action and result."""
 
     async def start(self, action: Inject | Start | Restart, target: Container, memory: Memory) -> None:
-        """Have a sidecar running. Every failed start leaves a container that is of no use: it is removed."""
+        """
+        Have a sidecar running. Every failed start leaves a container that is of no use: it is removed.
+
+        But not the one that only serves until another does: that one could not be made again.
+        """
         with self._counted(type(action).__name__.lower(), memory):
             sidecar_id = await self._create(action) if isinstance(action, Inject) else action.sidecar.id
             if await self._start(sidecar_id, action, target):
                 memory.joins.started(sidecar_id, target.started_at)
                 memory.begun[sidecar_id] = self._clock()
+                memory.token = sidecar_id
 
     async def _start(self, sidecar_id: str, action: Inject | Start | Restart, target: Container) -> bool:
         """Whether it runs; False where its target went away."""
@@ -69,7 +75,8 @@ class Hands:
         except UnreachableError:
             raise
         except EngineError as error:
-            await self._engine.remove(sidecar_id)
+            if isinstance(action, Inject) or not action.for_now:
+                await self._engine.remove(sidecar_id)
             now = (await observe(self._engine, target.id)).target
             if now is None or not now.alive:
                 logger.debug("'{}' went away while its proxy container was started", target.name)
@@ -125,6 +132,14 @@ class Hands:
             await self._engine.remove(sidecar.id)
         return 0.0
 
+    async def relieve(self, sidecar: Container, memory: Memory) -> None:
+        """Have a sidecar leave as soon as it sees its successor listen. It may be told any number of times."""
+        start = (sidecar.id, sidecar.started_at)
+        if start not in memory.relieved:
+            with suppress(NotFoundError, ConflictError):
+                await self._engine.kill(sidecar.id, sidecar.labels[labels.HAND_OVER])
+                memory.relieved |= {start}
+
     async def rename(self, action: Rename, target: Container, memory: Memory) -> None:
         with self._counted("rename", memory):
             try:
@@ -141,7 +156,9 @@ class Hands:
         try:
             return await self._engine.create(action.name, target.id, spec, labels.sidecar_labels(target, spec))
         except NotFoundError as error:
-            raise no_image(spec.image) from error
+            raise UnmetError(missing(spec.image)) from error
+        except RejectedError as error:
+            raise UnmetError(f"its proxy container '{action.name}' cannot be made: {error}") from error
         except ConflictError as error:
             await self._settle_name(action.name, target.id)
             raise PassingError(f"the name '{action.name}' was taken for a moment") from error
@@ -180,7 +197,3 @@ class Hands:
             self.counts[kind, result] += 1
             if memory is not None:
                 memory.action, memory.acted_at = kind, time.time()
-
-
-def no_image(image: str) -> UnmetError:
-    return UnmetError(f"image {image!r} is not on this engine: build or pull it (docker pull {image})")

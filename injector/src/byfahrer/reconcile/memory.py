@@ -119,12 +119,16 @@ class Memory:
     """Sidecars that were told to end, and until when they may take, by our clock."""
     settled: bool = False
     """Whether the last look found nothing to do."""
+    relieved: frozenset[tuple[str, int]] = frozenset()
+    """The starts of sidecars that know that they are to leave when another one serves."""
     told: tuple[str, ...] = ()
     """Problems that people know of."""
     trouble: str = ""
     """Why the sidecar that is wanted does not work, until one does."""
     token: str = ""
     """The sidecar that has its token from this process."""
+    ended: tuple[int, float] = (0, 0.0)
+    """The target's last end that we know of, and since when, by our clock."""
     exit: tuple[str, int] = ("", 0)
     """The sidecar's last exit that people know of: whose, and when."""
     state: State = State.NONE
@@ -140,6 +144,7 @@ class Memory:
         starts = [(each.id, each.started_at) for each in there if each.alive]
         self.running = {start: self.running.get(start, self.begun.get(start[0], now)) for start in starts}
         self.begun.clear()
+        self.relieved &= self.running.keys()
         self.draining = {each.id: self.draining[each.id] for each in there if each.id in self.draining}
 
     def runs_for(self, sidecar: Container, now: float) -> float:

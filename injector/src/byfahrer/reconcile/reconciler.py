@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from loguru import logger
 
+from byfahrer.converge import same_port
 from byfahrer.engine.errors import EngineError, UnreachableError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import (
@@ -30,19 +31,23 @@ from byfahrer.model import (
     one_line,
 )
 from byfahrer.plan import Policy, own_sidecars, plan
-from byfahrer.reconcile.apply import DRAIN, Hands, PassingError, UnmetError, no_image
+from byfahrer.reconcile.apply import DRAIN, Hands, PassingError, UnmetError
 from byfahrer.reconcile.backoff import STEADY
+from byfahrer.reconcile.foretell import foretold
+from byfahrer.reconcile.images import Images
 from byfahrer.reconcile.memory import Memory, Snapshot, State
 from byfahrer.reconcile.observe import observe
 
 __all__ = ["DRAIN", "PROOF", "PassingError", "Reconciler", "UnmetError"]
 
 PROOF = 2.0
-"""Seconds that a new sidecar runs before the one before it goes: it exits within half of that where it cannot work."""
+"""Seconds for which a sidecar runs that works: it exits within half of that where it cannot."""
 PROOF_WAIT = 30.0
-"""Seconds for one that says that it is not ready yet. Then it gets its turn as any other that runs."""
+"""Seconds for one that takes longer. Then people are told, or it gets its turn as any other that runs."""
 GLANCE = 1.0
 """Seconds between looks at one that takes its time to end, or to get ready: an event may be lost."""
+BACK_WITHIN = 1.0
+"""Seconds from a target's end, in which it may be restarting."""
 PORT_TAKEN = "already in use"
 """What sslterm, and most others, say of a port that somebody has."""
 
@@ -70,7 +75,9 @@ class Reconciler:
         seen: Callable[[Observed], None] | None = None,
         silent: Callable[[Container], bool] = _nobody,
         ready: Callable[[Container], bool | None] = _nothing_said,
+        act: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
         self._policy = policy
@@ -79,7 +86,15 @@ class Reconciler:
         """Whether a sidecar should have been heard of and was not."""
         self._ready = ready
         """Whether a sidecar says that it serves; None where it says nothing."""
+        self._acts = act
+        """Whether anything is done, or only said."""
+        self._foretold: dict[str, tuple[str, ...]] = {}
+        """By target: what was said that would be done."""
         self._clock = clock
+        self._wall = wall
+        """The time of day, in seconds since 1970, as the engine's are."""
+        self._back_within = BACK_WITHIN
+        self._images = Images(engine, policy.pull, clock=clock)
         self._memory: dict[str, Memory] = {}
         self._hands = Hands(engine, token, clock)
 
@@ -100,7 +115,15 @@ class Reconciler:
 
     async def reconcile(self, target_id: str, by_hand: Mapping[str, str] = NOTHING) -> float | None:
         """Look, plan, act; None, or seconds after which to look again."""
-        observed, todo = await self._look(target_id, by_hand)
+        observed = await observe(self._engine, target_id, by_hand)
+        if self._seen:
+            self._seen(observed)
+        if wait := self._may_be_back(observed):
+            return wait
+        observed, todo = await self._plan(observed)
+        if not self._acts:
+            self._foretell(target_id, foretold(todo))
+            return None
         memory, target = self._memory.get(target_id), observed.target
         if memory is None or target is None:
             for action in todo.actions:
@@ -127,24 +150,41 @@ class Reconciler:
         if memory.state is State.STARTING:
             memory.state = State.FAILING
 
-    async def _look(self, target_id: str, by_hand: Mapping[str, str]) -> tuple[Observed, Plan]:
+    def hurry(self) -> None:
+        """From now on wait for no target to come back: there will be nobody to reap its sidecar."""
+        self._back_within = 0.0
+
+    def _may_be_back(self, observed: Observed) -> float:
+        """
+        Seconds for which a target that has just ended may still be restarting; 0 for none.
+
+        A restart is over by then, and its sidecars are kept: the one that serves may be of an image that is gone. Most
+        looks at a dead target come after that time anyway, but for those that something else asked for.
+        """
+        target, memory = observed.target, self._memory.get(observed.target_id)
+        if target is None or memory is None or target.alive or not observed.sidecars:
+            return 0.0
+        if memory.ended[0] != target.finished_at:
+            memory.ended = (target.finished_at, self._clock())
+        # By both clocks: the engine's may be another, and ours knows only since when we have known.
+        ago = max(self._wall() - target.finished_at / 1e9, self._clock() - memory.ended[1])
+        return max(0.0, self._back_within - ago)
+
+    async def _plan(self, observed: Observed) -> tuple[Observed, Plan]:
         """What is there, with what only a series of looks can show, and what is to be done about it."""
-        observed = await observe(self._engine, target_id, by_hand)
-        if self._seen:
-            self._seen(observed)
-        target = observed.target
+        target_id, target = observed.target_id, observed.target
         if target is None:
             self._memory.pop(target_id, None)
             return observed, plan(observed, self._policy)
-        memory = self._memory.get(target_id)
         # For one without sidecars there is nothing to be known yet.
         if observed.sidecars:
-            memory = memory or self._memory.setdefault(target_id, Memory(target.name))
+            memory = self._memory.setdefault(target_id, Memory(target.name))
             memory.saw(observed.sidecars, self._clock())
             observed = replace(
                 observed,
                 joined=memory.joins.look(target, observed.sidecars) if target.alive else _NO_JOINS,
                 proven=frozenset(each.id for each in observed.sidecars if self._is_proven(each, memory)),
+                awaited_long=frozenset(each.id for each in observed.sidecars if self._is_awaited_long(each, memory)),
                 silent=frozenset(each.id for each in observed.sidecars if each.alive and self._silent(each)),
             )
         todo = plan(observed, self._policy)
@@ -161,16 +201,22 @@ class Reconciler:
         says = self._ready(sidecar)
         return says is True or memory.runs_for(sidecar, self._clock()) >= (PROOF if says is None else PROOF_WAIT)
 
+    def _is_awaited_long(self, sidecar: Container, memory: Memory) -> bool:
+        """Whether the one before it would have left by now, if it could. One that says that it does not serve waits."""
+        if sidecar.status is not Status.RUNNING or sidecar.id in memory.draining or self._ready(sidecar) is False:
+            return False
+        return memory.runs_for(sidecar, self._clock()) >= PROOF_WAIT + (sidecar.stop_timeout or DRAIN)
+
     async def _act(self, observed: Observed, todo: Plan, target: Container, memory: Memory) -> float | None:
         starts = [action for action in todo.actions if isinstance(action, Inject | Start | Restart)]
         removals = [action for action in todo.actions if isinstance(action, Remove)]
         await self._look_at_exits(observed, todo, memory)
         for action in starts:
             # Name and port can be held once only, so the old one goes first: but not for one that cannot be yet.
-            if isinstance(action, Inject) and removals:
-                if await self._engine.image_id(action.spec.image) is None:
-                    raise no_image(action.spec.image)
-                if wait := memory.pace.wait(target.started_at, self._clock()):
+            if isinstance(action, Inject):
+                if await self._images.provide(action.spec.image):
+                    return await self.reconcile(target.id, observed.by_hand)  # a pull takes its time: look again
+                if removals and (wait := memory.pace.wait(target.started_at, self._clock())):
                     return wait
         waits = [await self._hands.remove(removal, memory) for removal in removals]
         if any(waits):
@@ -183,10 +229,23 @@ class Reconciler:
         ]
         for rename in [action for action in todo.actions if isinstance(action, Rename)]:
             await self._hands.rename(rename, target, memory)
-        if todo.awaited is not None:
-            left = PROOF - memory.runs_for(todo.awaited, self._clock())
-            waits.append(left if left > 0 else GLANCE)
+        if todo.awaited is not None and todo.spare is not None:
+            waits.append(await self._change_over(todo.spare, todo.awaited, memory))
         return min((wait for wait in waits if wait), default=None)
+
+    async def _change_over(self, spare: Container, awaited: Container, memory: Memory) -> float:
+        """Have the one that serves leave in time; seconds until the next look."""
+        since = memory.runs_for(awaited, self._clock())
+        if not same_port(spare, awaited):
+            return PROOF - since if since < PROOF else GLANCE
+        if spare.status is Status.RUNNING:
+            await self._hands.relieve(spare, memory)
+        if since < PROOF_WAIT + (awaited.stop_timeout or DRAIN):
+            return PROOF
+        text = f"its new proxy container '{awaited.name}' runs and does not serve; '{spare.name}' serves on"
+        memory.trouble = str(Problem(memory.name, text))
+        self._tell(memory, (memory.trouble,))
+        return STEADY
 
     async def _start_in_time(
         self, action: Inject | Start | Restart, target: Container, memory: Memory, *, replaces: bool
@@ -251,6 +310,15 @@ class Reconciler:
         shown = todo.serving or todo.spare or todo.awaited
         memory.sidecar, memory.sidecar_id = (shown.name, shown.id) if shown else ("", "")
         memory.state = _state(todo, memory)
+
+    def _foretell(self, target_id: str, actions: tuple[str, ...]) -> None:
+        """Say what would be done, when it is new."""
+        for action in actions:
+            if action not in self._foretold.get(target_id, ()):
+                logger.info("Would {}", action)
+        self._foretold[target_id] = actions
+        if not actions:
+            del self._foretold[target_id]
 
     def _tell(self, memory: Memory, problems: tuple[str, ...]) -> None:
         """Log problems when they are new; a resync finds the same ones each time."""

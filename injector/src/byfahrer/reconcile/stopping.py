@@ -15,6 +15,7 @@ from typing import Final
 
 from loguru import logger
 
+from byfahrer import labels
 from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import Observed, Status
@@ -22,8 +23,6 @@ from byfahrer.plan import Policy, own_sidecars
 from byfahrer.reconcile.observe import observe
 
 DRAIN_SIGNAL: Final = "sslterm.drain-signal"
-ALLOWED: Final = ("SIGUSR1", "SIGUSR2")
-"""An image must not have its sidecars killed by us."""
 _RTMIN, _RTMAX = 34, 64
 """The engine's, whatever our own C library keeps for itself."""
 _NUMBER = re.compile(r"[0-9]{1,3}")
@@ -56,7 +55,9 @@ class Stopping:
             self._known.pop(observed.target_id, None)
             return
         wants = ((sidecar.id, sidecar.labels.get(DRAIN_SIGNAL, "")) for sidecar in running)
-        self._known[observed.target_id] = _Known(stop_signal, tuple(each for each in wants if each[1] in ALLOWED))
+        self._known[observed.target_id] = _Known(
+            stop_signal, tuple(each for each in wants if each[1] in labels.SIGNALS)
+        )
 
     async def signalled(self, target_id: str, sent: str) -> None:
         """A target got a signal. If that is how it is stopped, tell its sidecars."""

@@ -173,7 +173,7 @@ CONFINED = {
         ({"Privileged": True}, ("privileged",)),
         ({"ReadonlyRootfs": False}, ("a writable root",)),
         ({"CapDrop": None}, ("capabilities",)),
-        ({"CapAdd": ["NET_ADMIN"]}, ("capabilities",)),
+        ({"CapAdd": ["NET_ADMIN"]}, ()),  # which those are is told beside
         ({"SecurityOpt": None}, ("new privileges",)),
         ({"PidMode": "host"}, ("another pid namespace",)),
         ({"IpcMode": "container:x"}, ("another ipc namespace",)),
@@ -244,13 +244,16 @@ def test_a_sidecar_is_confined():
         "network_mode": "container:" + "f" * 64,
         "read_only": True,
         "cap_drop": ["ALL"],
+        "cap_add": [],
         "security_opt": ["no-new-privileges"],
         "pids_limit": 6,
         "mem_limit": 5,
         "memswap_limit": 5,
+        "nano_cpus": 0,
         "shm_size": 1024**2,
         "init": False,
         "restart_policy": {"Name": "no"},
+        "log_config": None,
     }
     assert (more["user"], more["environment"], more["labels"], more["stop_timeout"]) == (
         "1:2",
@@ -261,9 +264,77 @@ def test_a_sidecar_is_confined():
     assert more["healthcheck"] == {"interval": 120 * 10**9}
 
 
+@pytest.mark.parametrize(
+    ("added", "found"),
+    [
+        (None, ()),
+        (["NET_RAW", "CAP_NET_ADMIN"], ("NET_ADMIN", "NET_RAW")),
+        (["CAP_NET_RAW", "net_raw"], ("NET_RAW",)),
+        (["ALL"], ("ALL",)),
+    ],
+)
+def test_capabilities_are_known_however_an_engine_writes_them(added, found):
+    assert convert.container(RAW | {"HostConfig": CONFINED | {"CapAdd": added}}).capabilities == found
+
+
+def test_a_sidecar_gets_what_its_spec_says_and_no_more():
+    spec = SidecarSpec(image="sslterm", user="0:1", memory=5, cpus=1_500_000_000, capabilities=("NET_ADMIN", "NET_RAW"))
+    host = convert.host_arguments("f" * 64, spec)
+
+    assert (host["cap_drop"], host["cap_add"]) == (["ALL"], ["NET_ADMIN", "NET_RAW"])
+    assert host["nano_cpus"] == 1_500_000_000
+
+
+@pytest.mark.parametrize(
+    ("engines", "driver", "options", "expected"),
+    [
+        ("", "", {}, None),
+        ("journald", "", {}, None),
+        ("json-file", "", {}, ("json-file", {"max-size": "10m", "max-file": "3"})),
+        ("json-file", "", {"max-size": "-1"}, ("json-file", {"max-size": "-1"})),
+        ("json-file", "", {"max-file": "9"}, ("json-file", {"max-size": "10m", "max-file": "9"})),
+        ("json-file", "local", {}, ("local", {})),
+        ("json-file", "none", {}, ("none", {})),
+        (
+            "journald",
+            "json-file",
+            {"labels": "a,b"},
+            ("json-file", {"max-size": "10m", "max-file": "3", "labels": "a,b"}),
+        ),
+        ("journald", "", {"tag": "x"}, ("journald", {"tag": "x"})),
+        ("", "", {"tag": "x"}, ("", {"tag": "x"})),
+    ],
+)
+def test_no_log_grows_for_ever_unless_its_operator_says_so(engines, driver, options, expected):
+    spec = SidecarSpec(image="a", user="1", memory=5, log_driver=driver, log_options=tuple(sorted(options.items())))
+    made = convert.host_arguments("f" * 64, spec, engines)["log_config"]
+
+    assert made == (expected and {"type": expected[0], "config": expected[1]})
+
+
 def test_one_that_reports_to_the_authority_is_not_probed():
     spec = SidecarSpec(
         image="sslterm", env=(("SSLTERM_AUTHORITY", "/run/byfahrer/authority.sock"),), user="1", memory=5
     )
 
     assert convert.container_arguments(spec, {})["healthcheck"] == {"test": ["NONE"]}
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (b"", ""),
+        (
+            b"2026-11-25T02:29:12Z ERROR frontend-addr=:8081: already in use\n",
+            "ERROR frontend-addr=:8081: already in use",
+        ),
+        (b'{"time": "2026-11-25T02:29:12.001Z", "level": "error", "message": "already in use"}\n', "already in use"),
+        (b'{"time": 7}\n', '{"time": 7}'),
+        (b'{"message": [1]}\n', '{"message": [1]}'),
+        (b"{broken\n", "{broken"),
+        (b"plain \xff words\n", "plain \ufffd words"),
+        (b"x" * 1000, "x" * 300),
+    ],
+)
+def test_last_words_are_the_same_whenever_they_are_said(log, words):
+    assert convert.words(log) == words

@@ -1,12 +1,14 @@
 """The event thread never waits for the loop, nothing is lost unnoticed, and every end is an end."""
 
+import io
 import queue
 
 import anyio
 import pytest
+import requests
 from docker import APIClient
 
-from byfahrer.engine.errors import UnreachableError
+from byfahrer.engine.errors import RejectedError, UnreachableError
 from byfahrer.engine.events import ThreadedEvents
 from byfahrer.engine.interface import Event, Gap
 from lab.waiting import until
@@ -22,9 +24,12 @@ def anyio_backend():
 class Source:
     """What `APIClient.events` returns, fed by the test."""
 
-    def __init__(self):
+    def __init__(self, status=200):
         self.queue = queue.Queue()
         self.taken = 0
+        self._response = requests.Response()
+        self._response.status_code = status
+        self._response.raw = io.BytesIO(b'{"message": "not here"}')
 
     def __iter__(self):
         return self
@@ -62,6 +67,12 @@ async def test_events_arrive_in_order_and_the_end_is_an_end():
             got.append(event.id)
 
     assert got == ["a", "b", "c"]
+
+
+async def test_a_refusal_is_no_stream_that_ends():
+    with pytest.raises(RejectedError, match="the engine answered 403: not here"):
+        async with ThreadedEvents(Client(Source(403)), "0", "here"):
+            raise AssertionError("it was entered")
 
 
 async def test_a_break_is_an_end_too():

