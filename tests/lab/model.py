@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import suppress
 from typing import NamedTuple
 
 import anyio
@@ -197,9 +198,11 @@ class Model(Happenings):
         await anyio.sleep(QUIET)
         await self._holds_within(0)
         before = self._changed()
+        owners = {owner for each in self.engine.all.values() if (owner := self.seen(each).owner)}
         for daemon in self.daemons:
-            for key in [*self.kinds, *(owner for each in self.engine.all.values() if (owner := self.seen(each).owner))]:
-                await daemon.reconciler.reconcile(key)
+            for key in sorted(owners | set(self.kinds)):
+                with suppress(UnmetError):  # a stranger has the name
+                    await daemon.reconciler.reconcile(key)
         await anyio.sleep(5)
         await self._holds_within(0)
         if before != self._changed():
@@ -222,8 +225,8 @@ class Model(Happenings):
         for daemon in self.daemons:
             daemon.kill()
 
-    def start_injector(self, user=settings.SIDECAR_USER):
-        if user != self.policy.sidecar_user:
+    def start_injector(self, user=""):
+        if user:
             self.policy = settings.policy(sidecar_user=user)
         self.daemons.append(Daemon(self, self.policy))
         self.tasks.start_soon(self.daemons[-1].run)
@@ -281,3 +284,16 @@ async def _check(steps, seed, unruly, tell):
         model.end()
         tasks.cancel_scope.cancel()
     return answer
+
+
+def shrunk(steps, seed, *, unruly):
+    """Steps of these without which nothing breaks any more; given that with all of them it does."""
+    left, number = list(steps), 0
+    while number < len(left):
+        fewer = left[:number] + left[number + 1 :]
+        try:
+            check(fewer, seed, unruly=unruly)
+            number += 1
+        except BrokenPromiseError:
+            left, number = fewer, 0
+    return left

@@ -137,7 +137,7 @@ def promise(seen: Iterable[Seen], wishes: Mapping[str, Wish], image_id: str, use
             wrong.append(f"{target.name} has {len(mine)} sidecars: {', '.join(each.name for each in mine)}")
         for each in mine:
             wrong += [f"{each.name} {text}" for text in _wrong(each, target, wish, image_id, user)]
-            if each.name != wanted and holder is None:
+            if each.name != wanted and holder is None and not wish.any_spec:
                 wrong.append(f"{each.name} is not named {wanted}")
     for each in there.values():
         if each.owner is None:
