@@ -255,8 +255,14 @@ class Model(Happenings):
 
 def check(steps, seed=0, *, unruly=False, tell=None) -> Kept:
     """Carry out steps, make the world whole, and see the promise come true."""
+    # The injector's own jitter is part of it.
+    before = random.getstate()
+    random.seed(seed)
     backoff._random.seed(seed)
-    answer = virtual.run(_check, steps, seed, unruly, tell)
+    try:
+        answer = virtual.run(_check, steps, seed, unruly, tell)
+    finally:
+        random.setstate(before)
     if isinstance(answer, Exception):
         raise answer
     return answer
