@@ -6,34 +6,51 @@ The plain service is measured beside it, in the same containers at the same time
 
 from __future__ import annotations
 
+from math import ceil
+
 import pytest
 
 from lab.engine import swarm
 from lab.kindness import IMAGE, recreate, roll, stop_and_start
+from lab.replicas import KEPT, NEW
 
 pytestmark = pytest.mark.timeout(300)
-
-
-def is_kind(outcome, capsys, more=0):
-    """
-    `more`: replicas that went without a word before. A client that shakes hands, or sends, in that moment may lose one
-    request; a handshake is longer than a connect, so the plain service, which has the same moment, mostly loses none.
-    """
-    with capsys.disabled():
-        print(f"\n{outcome}")
-    for counts in (outcome.plain, outcome.ours):
-        assert all(counts["answered"].get(kind, 0) > 10 for kind in ("new", "kept")), counts
-    plain, ours = outcome.lost
-    assert ours <= plain + more
 
 
 ROUNDS = 4
 
 
-@pytest.mark.parametrize(("kind", "more"), [("lame", 0), ("finishes", ROUNDS), ("dies", ROUNDS)])
-def test_docker_stop(lab, injector, capsys, kind, more):
+def is_told(outcome, capsys):
+    with capsys.disabled():
+        print(f"\n{outcome}")
+    for counts in (outcome.plain, outcome.ours):
+        assert all(counts["answered"].get(kind, 0) > 10 for kind in ("new", "kept")), counts
+
+
+def is_kind(outcome, capsys):
+    is_told(outcome, capsys)
+    plain, ours = outcome.lost()
+    assert ours <= plain
+
+
+def test_docker_stop_of_a_service_that_goes_on_for_a_moment(lab, injector, capsys):
     injector("--allow-image", IMAGE).is_ready()
-    is_kind(stop_and_start(lab, kind, ROUNDS), capsys, more)
+    is_kind(stop_and_start(lab, "lame", ROUNDS), capsys)
+
+
+@pytest.mark.parametrize(("kind", "abrupt"), [("finishes", False), ("dies", True)])
+def test_docker_stop_of_a_service_that_listens_no_more_at_once(lab, injector, capsys, kind, abrupt):
+    """
+    Who is shaking hands in that moment may find nobody: the plain service has it too, but a connect is shorter.
+
+    One that dies loses what it was working on, whoever stands before it, and each client that sends just then.
+    """
+    injector("--allow-image", IMAGE).is_ready()
+    outcome = stop_and_start(lab, kind, ROUNDS)
+    is_told(outcome, capsys)
+    plain, ours = outcome.lost(slow=not abrupt)
+    in_that_moment = ceil(NEW * outcome.ours["connect"]) + (KEPT if abrupt else 0)
+    assert ours <= plain + ROUNDS * in_that_moment
 
 
 def test_compose_force_recreate(lab, injector, capsys, tmp_path):

@@ -59,8 +59,12 @@ class Daemon:
         self.wire = Wire(world)
         self.scope = anyio.CancelScope()
         stopping = Stopping(self.wire, policy)
-        self.reconciler = Reconciler(self.wire, policy, seen=stopping.seen, clock=anyio.current_time)
-        self.queue = KeyedQueue(self.reconciler.reconcile, self.failed, clock=anyio.current_time)
+        self.reconciler = Reconciler(
+            self.wire, policy, seen=stopping.seen, clock=anyio.current_time, wall=lambda: world.now() / 1e9
+        )
+        self.queue = KeyedQueue(
+            self.reconciler.reconcile, self.failed, clock=anyio.current_time, on_finish=self.reconciler.hurry
+        )
         self.watch = Watch(
             self.wire, self.queue, policy, tracks=self.reconciler.tracks, settled=self.reconciler.settled,
             on_ready=self.ready, on_stopping=stopping.signalled,
@@ -97,7 +101,7 @@ class Model(Happenings):
     def __init__(self, tasks, seed=0, *, unruly=False):
         super().__init__()
         self.engine = MemoryEngine((IMAGE, "evil/x"))
-        self.engine.clock = self._clock
+        self.engine.clock = self.now
         self.engine.began = self._began
         self.engine.told = self._told
         self.engine.lasts = True
@@ -237,7 +241,7 @@ class Model(Happenings):
         except (UnmetError, PassingError, EngineError) as error:
             self.note(f"  inject: {error}")
 
-    def _clock(self):
+    def now(self):
         return int((EPOCH + anyio.current_time() + self.jumped) * 1e9)
 
     def _deliver(self, stream, event):

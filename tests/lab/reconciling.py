@@ -18,7 +18,12 @@ class World:
         self.engine = MemoryEngine()
         self.seen = []
         self.reconciler = Reconciler(
-            self.engine, settings.policy(**policy), token=token, seen=self.seen.append, clock=lambda: self.now
+            self.engine,
+            settings.policy(**policy),
+            token=token,
+            seen=self.seen.append,
+            clock=lambda: self.now,
+            wall=lambda: 1e9,
         )
 
     async def look(self, key, **more):

@@ -140,8 +140,8 @@ class _Convergence:
             awaited = keep
         else:
             serving = keep
-            if keep.name != base:
-                actions.append(Rename(keep, base))
+        if keep is not None and spare is None and keep.name != base:
+            actions.append(Rename(keep, base))
         return Plan(tuple(actions), serving=serving, spare=spare, awaited=awaited, image=self._spec.image)
 
     def _choose_spare(self) -> Container | None:

@@ -97,7 +97,7 @@ async def _serve(
         )
     else:
         reconciler = Reconciler(engine, policy, seen=seen, act=settings.act)
-    queue = KeyedQueue(reconciler.reconcile, reconciler.failed, workers=settings.workers)
+    queue = KeyedQueue(reconciler.reconcile, reconciler.failed, workers=settings.workers, on_finish=reconciler.hurry)
     queues.append(queue)
 
     async def on_ready(info: EngineInfo, found: list[str]) -> None:

@@ -14,9 +14,21 @@ from dataclasses import dataclass, field, replace
 
 from byfahrer import labels
 from byfahrer.allow import ImagePattern
-from byfahrer.converge import converge, fits
+from byfahrer.converge import converge, fits, unwell
 from byfahrer.limits import Limits, forbidden
-from byfahrer.model import NOTHING, Container, Mount, Observed, Plan, Problem, Remove, SidecarSpec, Status
+from byfahrer.model import (
+    NOTHING,
+    Action,
+    Container,
+    Mount,
+    Observed,
+    Plan,
+    Problem,
+    Remove,
+    Restart,
+    SidecarSpec,
+    Status,
+)
 from byfahrer.spec import NO_LOG, Log, sidecar_spec
 
 
@@ -88,12 +100,16 @@ def plan(observed: Observed, policy: Policy) -> Plan:
     wish = _wish(observed, policy)
     if wish.spec is None or target is None:
         gone = sorted(ours, key=lambda each: (each.id not in observed.proven, each.id))
+        stays: Container | None = None
+        restarts: list[Action] = []
         if wish.leave and target is not None:
             stays = next((each for each in gone if _stays(each, observed, target)), None)
-            gone = [each for each in gone if each is not stays]
         elif wish.keep and target is not None:
-            gone = [each for each in gone if each is not _serving(gone, observed, target, policy)]
-        return Plan(tuple(Remove(each, wish.without, alive) for each in gone), wish.problems)
+            stays = _serving(gone, observed, target, policy)
+            if stays is not None and (why := unwell(stays, observed)):
+                restarts = [Restart(stays, why)]
+        actions = [*(Remove(each, wish.without, alive) for each in gone if each is not stays), *restarts]
+        return Plan(tuple(actions), wish.problems)
     found = converge(wish.spec, observed, target, ours, policy.may_serve, wish.by_hand)
     return replace(found, problems=wish.problems)
 

@@ -213,6 +213,13 @@ class TestUnwell:
 
         assert planned(mine, silent=frozenset({mine.id})).actions == (Restart(mine, "it is not heard of any more"),)
 
+    def test_one_that_stays_although_its_targets_labels_are_wrong_now_is_restarted_too(self):
+        wrong = replace(TARGET, labels=TARGET.labels | {"byfahrer.mode": "x"})
+        mine = sidecar(SPEC, "b", health="unhealthy")
+
+        assert planned(mine, target=wrong).actions == (Restart(mine, "it is unhealthy"),)
+        assert planned(replace(mine, health=""), target=wrong).actions == ()
+
     def test_one_whose_target_restarted_is_restarted_for_that(self):
         mine = sidecar(SPEC, "b", health="unhealthy", started_at=1)
 

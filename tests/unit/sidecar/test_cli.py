@@ -46,6 +46,6 @@ def test_what_cannot_be_is_one_line_and_code_2(argv, named, capsys):
 
 
 def test_check_takes_the_flag_before_or_after_it(capsys):
-    assert cli.main(["--frontend-addr=127.0.0.1:1", "check"]) == 1
-    assert cli.main(["check", "--frontend-addr=127.0.0.1:1"]) == 1
+    assert cli.main(["--listen-when=always", "--frontend-addr=127.0.0.1:1", "check"]) == 1
+    assert cli.main(["--listen-when=always", "check", "--frontend-addr=127.0.0.1:1"]) == 1
     assert capsys.readouterr().err == "sslterm check: 127.0.0.1 port 1: Connection refused\n" * 2

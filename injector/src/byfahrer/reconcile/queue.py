@@ -101,8 +101,11 @@ class KeyedQueue:
         *,
         workers: int = 8,
         clock: Callable[[], float] = time.monotonic,
+        on_finish: Callable[[], None] = lambda: None,
     ) -> None:
         self._handler = handler
+        self._on_finish = on_finish
+        """Called when no key will be handled a second time."""
         self._on_failure = on_failure
         self._workers = workers
         self._clock = clock
@@ -140,6 +143,7 @@ class KeyedQueue:
 
     async def finish(self) -> None:
         """Handle at once what was put for later, but for what failed before; return when that is done."""
+        self._on_finish()
         keys = [key for key in self._schedule.due if not self._schedule.failures.get(key)]
         for key in keys:
             self.put(key)

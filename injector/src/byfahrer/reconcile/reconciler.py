@@ -46,6 +46,8 @@ PROOF_WAIT = 30.0
 """Seconds for one that takes longer. Then people are told, or it gets its turn as any other that runs."""
 GLANCE = 1.0
 """Seconds between looks at one that takes its time to end, or to get ready: an event may be lost."""
+BACK_WITHIN = 1.0
+"""Seconds from a target's end, in which it may be restarting."""
 PORT_TAKEN = "already in use"
 """What sslterm, and most others, say of a port that somebody has."""
 
@@ -75,6 +77,7 @@ class Reconciler:
         ready: Callable[[Container], bool | None] = _nothing_said,
         act: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
         self._policy = policy
@@ -88,6 +91,9 @@ class Reconciler:
         self._foretold: dict[str, tuple[str, ...]] = {}
         """By target: what was said that would be done."""
         self._clock = clock
+        self._wall = wall
+        """The time of day, in seconds since 1970, as the engine's are."""
+        self._back_within = BACK_WITHIN
         self._images = Images(engine, policy.pull, clock=clock)
         self._memory: dict[str, Memory] = {}
         self._hands = Hands(engine, token, clock)
@@ -104,12 +110,26 @@ class Reconciler:
         )
 
     def settled(self, target_id: str) -> bool:
-        """Whether the last look at this target, if there was one, found nothing to do: not what came of actions."""
-        return target_id not in self._memory or self._memory[target_id].settled
+        """
+        Whether nothing was done about this target, or is to be done, since a look that found so after this was asked.
+
+        To have found nothing to do once is not enough: what came of actions may have been undone since, and a list then
+        shows what it showed before them.
+        """
+        memory = self._memory.get(target_id)
+        if memory is None or memory.settled:
+            return True
+        memory.asked = True
+        return False
 
     async def reconcile(self, target_id: str, by_hand: Mapping[str, str] = NOTHING) -> float | None:
         """Look, plan, act; None, or seconds after which to look again."""
-        observed, todo = await self._look(target_id, by_hand)
+        observed = await observe(self._engine, target_id, by_hand)
+        if self._seen:
+            self._seen(observed)
+        if wait := self._may_be_back(observed):
+            return wait
+        observed, todo = await self._plan(observed)
         if not self._acts:
             self._foretell(target_id, foretold(todo))
             return None
@@ -139,19 +159,35 @@ class Reconciler:
         if memory.state is State.STARTING:
             memory.state = State.FAILING
 
-    async def _look(self, target_id: str, by_hand: Mapping[str, str]) -> tuple[Observed, Plan]:
+    def hurry(self) -> None:
+        """From now on wait for no target to come back: there will be nobody to reap its sidecar."""
+        self._back_within = 0.0
+
+    def _may_be_back(self, observed: Observed) -> float:
+        """
+        Seconds for which a target that has just ended may still be restarting; 0 for none.
+
+        A restart is over by then, and its sidecars are kept: the one that serves may be of an image that is gone. Most
+        looks at a dead target come after that time anyway, but for those that something else asked for.
+        """
+        target, memory = observed.target, self._memory.get(observed.target_id)
+        if target is None or memory is None or target.alive or not observed.sidecars:
+            return 0.0
+        if memory.ended[0] != target.finished_at:
+            memory.ended = (target.finished_at, self._clock())
+        # By both clocks: the engine's may be another, and ours knows only since when we have known.
+        ago = max(self._wall() - target.finished_at / 1e9, self._clock() - memory.ended[1])
+        return max(0.0, self._back_within - ago)
+
+    async def _plan(self, observed: Observed) -> tuple[Observed, Plan]:
         """What is there, with what only a series of looks can show, and what is to be done about it."""
-        observed = await observe(self._engine, target_id, by_hand)
-        if self._seen:
-            self._seen(observed)
-        target = observed.target
+        target_id, target = observed.target_id, observed.target
         if target is None:
             self._memory.pop(target_id, None)
             return observed, plan(observed, self._policy)
-        memory = self._memory.get(target_id)
         # For one without sidecars there is nothing to be known yet.
         if observed.sidecars:
-            memory = memory or self._memory.setdefault(target_id, Memory(target.name))
+            memory = self._memory.setdefault(target_id, Memory(target.name))
             memory.saw(observed.sidecars, self._clock())
             observed = replace(
                 observed,
@@ -197,9 +233,7 @@ class Reconciler:
         serving = todo.serving or todo.spare
         if serving is not None:
             await self._hands.renew_token(serving, target, memory)
-        waits = [
-            await self._start_in_time(action, target, memory, replaces=todo.spare is not None) for action in starts
-        ]
+        waits = [await self._start_in_time(action, target, memory, todo) for action in starts]
         for rename in [action for action in todo.actions if isinstance(action, Rename)]:
             await self._hands.rename(rename, target, memory)
         if todo.awaited is not None and todo.spare is not None:
@@ -221,7 +255,7 @@ class Reconciler:
         return STEADY
 
     async def _start_in_time(
-        self, action: Inject | Start | Restart, target: Container, memory: Memory, *, replaces: bool
+        self, action: Inject | Start | Restart, target: Container, memory: Memory, todo: Plan
     ) -> float:
         """Start it, or say after how many seconds that may be; 0 if nothing has to be waited for."""
         for_now = not isinstance(action, Inject) and action.for_now
@@ -231,9 +265,9 @@ class Reconciler:
             return wait
         pace.tried(self._clock())
         await self._hands.start(action, target, memory)
-        self._tell(memory, (memory.trouble,) if memory.trouble else ())
+        self._tell(memory, _problems(todo, memory))
         # Whether it works shows soon.
-        return PROOF if memory.trouble or replaces else 0.0
+        return PROOF if memory.trouble or todo.spare is not None else 0.0
 
     async def _look_at_exits(self, observed: Observed, todo: Plan, memory: Memory) -> None:
         """Say why a sidecar that should run does not, and forgive its past if it ran for long."""
@@ -268,14 +302,14 @@ class Reconciler:
             return
         memory = self._memory.setdefault(key, Memory(target.name))
         memory.name = target.name
-        memory.settled = not todo.actions and todo.awaited is None
+        idle = not todo.actions and todo.awaited is None
+        memory.settled, memory.asked = idle and (memory.settled or memory.asked), False
         works = todo.serving is not None and todo.serving.id in observed.proven
         if works or not todo.image:
             memory.trouble = ""
-        trouble = (memory.trouble,) if memory.trouble else ()
         # Whether a start mends what people were told of is known when it has succeeded.
         if todo.problems or not any(isinstance(action, Inject | Start | Restart) for action in todo.actions):
-            self._tell(memory, (*map(str, todo.problems), *trouble))
+            self._tell(memory, _problems(todo, memory))
         if todo.serving is not None and self._clock() - memory.pace.last > STEADY:
             memory.pace.steady()
         if todo.spare is not None and todo.spare.id in observed.proven:
@@ -301,6 +335,11 @@ class Reconciler:
         if memory.told and not problems:
             logger.info("'{}' has no problem any more", memory.name)
         memory.told = problems
+
+
+def _problems(todo: Plan, memory: Memory) -> tuple[str, ...]:
+    """What people have to know, as far as it is known now."""
+    return (*map(str, todo.problems), *((memory.trouble,) if memory.trouble else ()))
 
 
 def _trouble(sidecar: Container, spare: Container | None, told: str, words: str) -> str:

@@ -261,6 +261,43 @@ async def test_an_old_one_that_cannot_be_started_just_now_is_not_lost():
     assert world.engine.namespaces[old.id] == (key, world.engine.all[key].started_at)
 
 
+class TestARestartThatIsUnderWay:
+    """Something else asks for a look at the target while it is down for a moment."""
+
+    async def test_takes_no_sidecar_away(self):
+        world, key = await serving()
+        retag(world, "sha256:broken")
+        await world.look(key)
+        (old, new) = by_name(world, key)["www-proxy"], by_name(world, key)["www-proxy-next"]
+        world.engine.down(key)
+        world.reconciler._wall = lambda: world.engine.all[key].finished_at / 1e9 + 0.3
+        assert await world.look(key) == pytest.approx(0.7)
+        world.engine.up(key)
+        await world.look(key)
+
+        assert {old.id, new.id} & {each.id for each in world.engine.sidecars(key)}
+        assert running(world, key)
+
+    async def test_is_not_waited_for_by_another_clock_than_ours(self):
+        world, key = await serving()
+        world.engine.down(key)
+        world.reconciler._wall = lambda: -1e6
+        assert await world.look(key) == 1
+        world.now += 1
+        assert await world.look(key) is None
+
+        assert world.engine.sidecars(key) == []
+
+    async def test_is_not_waited_for_by_one_that_ends(self):
+        world, key = await serving()
+        world.engine.down(key)
+        world.reconciler._wall = lambda: world.engine.all[key].finished_at / 1e9
+        world.reconciler.hurry()
+        assert await world.look(key) is None
+
+        assert world.engine.sidecars(key) == []
+
+
 async def test_a_drain_is_not_waited_for_and_ends_in_time():
     world, key = await serving()
     world.engine.lasts = True

@@ -26,6 +26,14 @@ def test_a_start_of_ours_joined_what_we_saw_though_the_clock_was_set_back():
     assert joins.look(target(100), [sidecar(50)]) == {"b": (50, 100)}
 
 
+def test_a_start_of_ours_before_its_target_restarted_unseen_joined_nobody_knows_what():
+    for restarted in (30, 150, 250):
+        joins = Joins()
+        joins.started("b", 100)
+
+        assert joins.look(target(restarted), [sidecar(200)]) == {"b": (200, 0)}
+
+
 def test_the_start_before_ours_is_not_taken_for_it():
     joins = Joins()
     joins.look(target(100), [sidecar(50)])
