@@ -114,6 +114,8 @@ class Model(Happenings):
         self.daemons: list[Daemon] = []
         self.policy = settings.policy()
         self.jumped = 0
+        """Seconds by which the engine's clock was set; and whether it ever was set back."""
+        self.set_back = False
         self.changes: Counter[str] = Counter()
         self.crimes: list[str] = []
         self.story: list[str] = []

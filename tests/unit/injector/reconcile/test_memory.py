@@ -78,7 +78,7 @@ def test_what_is_gone_is_forgotten():
     joins.look(target(100), [sidecar(200)])
     joins.look(target(100), [sidecar(200, status=Status.EXITED)])
 
-    assert joins == Joins(target_started_at=100)
+    assert joins == Joins(target_started_at=100, _before=100)
 
 
 def test_how_long_a_sidecar_was_seen_to_run_begins_anew_with_each_start():
