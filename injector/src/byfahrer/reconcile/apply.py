@@ -83,7 +83,7 @@ class Hands:
                 return False
             if now.started_at != target.started_at:
                 raise PassingError("it restarted while its proxy container was started") from error
-            if isinstance(action, Start) and isinstance(error, ConflictError):
+            if not isinstance(action, Inject) and isinstance(error, ConflictError | NotFoundError):
                 raise PassingError("somebody was removing its proxy container just then") from error
             raise UnmetError(f"its proxy container '{name}' did not start: {error}") from error
         logger.debug("Proxy container '{}' started in {:.0f} ms", name, (self._clock() - begun) * 1000)
