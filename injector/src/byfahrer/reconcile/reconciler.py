@@ -139,7 +139,11 @@ class Reconciler:
                 if isinstance(action, Remove):
                     await self._hands.remove(action, None)
             return None
-        again = await self._act(observed, todo, target, memory)
+        try:
+            again = await self._act(observed, todo, target, memory)
+        finally:
+            if todo.actions:
+                memory.asked = False  # who has asked meanwhile may have a list from before
         memory.error = ""
         return again
 
