@@ -10,7 +10,9 @@ from sslterm import netns
 from sslterm.bypass import around, audited, fault_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
+
+    from sslterm.settings import Address
 
 _EVERY: Final = 10.0
 """Seconds between two looks, which take 0.1 ms each: a target seldom opens another port."""
@@ -19,8 +21,9 @@ _EVERY: Final = 10.0
 class Audit:
     """What the last look found."""
 
-    def __init__(self, report: Callable[[str, str], None]) -> None:
+    def __init__(self, report: Callable[[str, str], None], own: Collection[Address] = ()) -> None:
         self._report = report
+        self._own = own
         self._soon = anyio.Event()
         self.found: tuple[str, ...] = ()
         """Where the backend also listens, as `host:port`."""
@@ -39,7 +42,7 @@ class Audit:
         ports = audited(backends, netns.read_addresses())
         while ports:
             self._soon = anyio.Event()
-            before, self.found = self.found, around(netns.listening(ports))
+            before, self.found = self.found, around(netns.listening(ports), self._own)
             if self.found != before:
                 self._tell()
                 changed()

@@ -120,7 +120,7 @@ def bypass_of(settings: Settings) -> str:
 
     backends = _backends(settings)
     ports = bypass.audited(backends, netns.read_addresses())
-    return bypass.fault_of(bypass.around(netns.listening(ports))) if ports else ""
+    return bypass.fault_of(bypass.around(netns.listening(ports), bypass.own_addresses(settings))) if ports else ""
 
 
 def probe(host: str, port: int, timeout: float, proxies: Networks = ()) -> str | None:

@@ -8,7 +8,7 @@ import pytest
 
 from sslterm import bypass
 from sslterm.netns import Listener
-from sslterm.settings import SIDECAR_UID
+from sslterm.settings import AUTO, SIDECAR_UID, Address, Settings
 
 
 def listener(host, port=8080, uid=0):
@@ -26,8 +26,29 @@ def test_loopback_is_no_way_round(host):
     assert bypass.around([listener(host)]) == ()
 
 
-def test_another_sidecars_port_is_no_plaintext():
-    assert bypass.around([listener("0.0.0.0", uid=SIDECAR_UID)]) == ()
+def test_a_target_that_runs_as_the_sidecars_user_is_told_of():
+    assert bypass.around([listener("0.0.0.0", uid=SIDECAR_UID)]) == ("0.0.0.0:8080",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        (Settings(frontend_addr=Address("10.0.0.2", 8080)), ("10.0.0.3:8080",)),
+        (Settings(frontend_addr=AUTO, redirect_addr=Address("10.0.0.3", 8080)), ("10.0.0.2:8080",)),
+        (Settings(frontend_addr=Address("10.0.0.2", 8081)), ("10.0.0.2:8080", "10.0.0.3:8080")),
+        (Settings(frontend_addr=AUTO), ("10.0.0.2:8080", "10.0.0.3:8080")),
+    ],
+)
+def test_only_the_sidecars_own_addresses_are_no_way_round(settings, found):
+    listeners = [listener("10.0.0.2"), listener("10.0.0.3")]
+
+    assert bypass.around(listeners, bypass.own_addresses(settings)) == found
+
+
+def test_an_empty_host_is_every_address():
+    own = bypass.own_addresses(Settings(frontend_addr=AUTO, redirect_addr=Address("", 8080)))
+
+    assert bypass.around([listener("::"), listener("0.0.0.0"), listener("10.0.0.2")], own) == ("10.0.0.2:8080",)
 
 
 def test_what_is_told_has_its_limit():
