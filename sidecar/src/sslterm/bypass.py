@@ -8,9 +8,9 @@ from inside of the namespace can that be seen.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Final
 
+from sslterm.netns import is_here
 from sslterm.settings import Address
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ _EVERY: Final = ("::", "0.0.0.0")
 
 def audited(backends: Iterable[tuple[str, int]], own: Collection[str]) -> frozenset[int]:
     """The ports to look at: those of backends in this namespace, which has the addresses `own` besides loopback."""
-    return frozenset(port for host, port in backends if _is_here(host, own))
+    # A backend elsewhere has its plaintext on the network anyway, which is told at the start.
+    return frozenset(port for host, port in backends if is_here(host, own))
 
 
 def own_addresses(settings: Settings) -> frozenset[Address]:
@@ -47,9 +48,3 @@ def around(listeners: Iterable[Listener], own: Collection[Address] = ()) -> tupl
 def fault_of(found: tuple[str, ...]) -> str:
     """What was found, in words; empty for nothing."""
     return f"clients can go round TLS: the backend also listens on {', '.join(found)}" if found else ""
-
-
-def _is_here(host: str, own: Collection[str]) -> bool:
-    # A backend elsewhere has its plaintext on the network anyway, which is told at the start.
-    address = ipaddress.ip_address(host.partition("%")[0])
-    return address.is_loopback or str(address) in own

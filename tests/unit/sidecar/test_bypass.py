@@ -64,6 +64,11 @@ def test_ports_of_backends_elsewhere_are_not_looked_at():
     assert bypass.audited(backends, {"10.0.0.2", "fd00::2"}) == {1, 2, 3, 6}
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::ffff:0.0.0.0", "::ffff:127.0.0.1", "::ffff:10.0.0.2"])
+def test_an_address_that_leads_here_is_looked_at_however_it_is_written(host):
+    assert bypass.audited([(host, 8080)], {"10.0.0.2"}) == {8080}
+
+
 def test_the_words_name_the_addresses():
     assert bypass.fault_of(()) == ""
     assert bypass.fault_of(("0.0.0.0:1", "[::]:1")).endswith("the backend also listens on 0.0.0.0:1, [::]:1")

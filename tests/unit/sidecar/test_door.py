@@ -124,6 +124,8 @@ def test_a_refusal_of_one_that_listens_changes_nothing(listener):
         ((Backend(socket.AF_INET, ("192.0.2.1", 80)),), False),
         ((LOOPBACK, Backend(socket.AF_INET, ("192.0.2.1", 80))), False),
         ((Backend(socket.AF_INET, ("10.0.0.5", 80)),), True),
+        ((Backend(socket.AF_INET, ("0.0.0.0", 80)),), True),
+        ((Backend(socket.AF_INET6, ("::", 80, 0, 0)),), True),
     ],
 )
 def test_only_a_backend_in_this_namespace_can_be_watched(monkeypatch, backends, expected):
