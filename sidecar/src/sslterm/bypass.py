@@ -48,3 +48,8 @@ def around(listeners: Iterable[Listener], own: Collection[Address] = ()) -> tupl
 def fault_of(found: tuple[str, ...]) -> str:
     """What was found, in words; empty for nothing."""
     return f"clients can go round TLS: the backend also listens on {', '.join(found)}" if found else ""
+
+
+def blind(error: OSError) -> str:
+    """That nobody knows, since the kernel does not say who listens, in words."""
+    return f"cannot look whether clients can go round TLS: {error.strerror or error}"

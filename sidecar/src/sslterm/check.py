@@ -122,9 +122,12 @@ def bypass_of(settings: Settings) -> str:
     """How clients could go round TLS at this moment; empty, if they cannot."""
     from sslterm import bypass, netns  # here, because only a strict sidecar has a use for it
 
-    backends = _backends(settings)
-    ports = bypass.audited(backends, netns.read_addresses())
-    return bypass.fault_of(bypass.around(netns.listening(ports), bypass.own_addresses(settings))) if ports else ""
+    try:
+        ports = bypass.audited(_backends(settings), netns.read_addresses())
+        found = netns.listening(ports) if ports else []
+    except OSError as error:
+        return bypass.blind(error)
+    return bypass.fault_of(bypass.around(found, bypass.own_addresses(settings)))
 
 
 def probe(host: str, port: int, timeout: float, proxies: Networks = ()) -> str | None:
