@@ -334,6 +334,9 @@ def test_one_that_reports_to_the_authority_is_not_probed():
         (b"{broken\n", "{broken"),
         (b"plain \xff words\n", "plain \ufffd words"),
         (b"x" * 1000, "x" * 300),
+        (b'{"a":' * 5000, '{"a":' * 60),
+        (b"{" + b"[" * 10**6, "{" + "[" * 299),
+        (b'{"message":' + b"[" * 10**4, '{"message":' + "[" * 289),
     ],
 )
 def test_last_words_are_the_same_whenever_they_are_said(log, words):
