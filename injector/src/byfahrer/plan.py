@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from byfahrer import labels
 from byfahrer.allow import ImagePattern
 from byfahrer.converge import converge, fits, unwell
-from byfahrer.limits import Limits, forbidden
+from byfahrer.limits import Limits, exceeds, forbidden
 from byfahrer.model import (
     NOTHING,
     Action,
@@ -134,9 +134,14 @@ def _stays(sidecar: Container, observed: Observed, target: Container) -> bool:
 
 
 def _serving(sidecars: list[Container], observed: Observed, target: Container, policy: Policy) -> Container | None:
-    """A sidecar that does its work, and that could have been made by us today."""
+    """
+    A sidecar that does its work, and that could have been made by us today.
+
+    One that is about to be replaced may use more for so long: what every sidecar gets can become less.
+    """
     for each in sidecars:
-        if fits(each, target, observed.joined) and not each.freedoms and policy.may_serve(each):
+        ours = not each.freedoms and policy.may_serve(each) and not exceeds(each, policy.limits)
+        if ours and fits(each, target, observed.joined):
             return each
     return None
 

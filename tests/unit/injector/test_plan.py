@@ -304,6 +304,19 @@ def test_a_sidecar_that_is_being_removed_counts_as_gone():
     assert actions(None, sidecar(SPEC, Status.REMOVING)) == ()
 
 
+def test_a_sidecar_that_may_use_more_than_the_operator_allows_by_now_serves_no_longer():
+    asks = target(ASKS | {"byfahrer.memory": "1g"})
+    serves = replace(sidecar(SPEC), memory=1 << 30)
+    policies = (settings.policy(sidecar_memory="256m:1g"), settings.policy(sidecar_memory="256m:2g"))
+    lowered = settings.policy(sidecar_memory="256m:512m")
+
+    assert [type(each) for each in actions(asks, serves, policy=lowered)] == [Remove]
+    for policy in policies:
+        assert Remove(serves, "its target is refused", drain=True) not in actions(asks, serves, policy=policy)
+    within = replace(serves, memory=512 << 20)
+    assert actions(asks, within, policy=lowered) == ()
+
+
 def test_another_spec_means_another_sidecar_after_a_drain_of_the_old():
     old = sidecar(replace(SPEC, image="sslterm:old"))
     first, second = actions(target(), old)

@@ -137,6 +137,9 @@ def container(raw: Mapping[str, Any], image_labels: Mapping[str, str] | None = N
         first_port=_first_port(raw.get("HostConfig") or {}),
         user=config.get("User") or "",
         capabilities=_capabilities(raw.get("HostConfig") or {}),
+        memory=(raw.get("HostConfig") or {}).get("Memory") or 0,
+        pids=(raw.get("HostConfig") or {}).get("PidsLimit") or 0,
+        cpus=(raw.get("HostConfig") or {}).get("NanoCpus") or 0,
         freedoms=_freedoms(raw.get("HostConfig") or {}),
         env=dict(line.split("=", 1) for line in config.get("Env") or [] if line.startswith(_OURS) and "=" in line),
     )
