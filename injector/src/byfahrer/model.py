@@ -280,6 +280,8 @@ class Remove:
     why: str
     drain: bool = False
     """Whether someone may still be talking through it."""
+    brief: bool = False
+    """Whether its own word on how long that takes counts for nothing: it is none that we would make."""
 
 
 Action = Inject | Start | Restart | Remove | Rename

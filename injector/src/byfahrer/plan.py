@@ -71,6 +71,10 @@ class Policy:
         """Whether one that exists could have been made today, by what labels can ask for."""
         return self.allows(sidecar.image) and self.limits.capabilities.issuperset(sidecar.capabilities)
 
+    def would_make(self, sidecar: Container) -> bool:
+        """Whether its image and its confinement are such as ours."""
+        return self.allows(sidecar.image) and not sidecar.freedoms
+
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
@@ -108,7 +112,10 @@ def plan(observed: Observed, policy: Policy) -> Plan:
             stays = _serving(gone, observed, target, policy)
             if stays is not None and (why := unwell(stays, observed)):
                 restarts = [Restart(stays, why)]
-        actions = [*(Remove(each, wish.without, alive) for each in gone if each is not stays), *restarts]
+        removals = (
+            Remove(each, wish.without, alive, not policy.would_make(each)) for each in gone if each is not stays
+        )
+        actions = [*removals, *restarts]
         return Plan(tuple(actions), wish.problems)
     found = converge(wish.spec, observed, target, ours, policy.may_serve, wish.by_hand)
     return replace(found, problems=wish.problems)

@@ -22,6 +22,7 @@ from byfahrer.reconcile import deliver
 from byfahrer.reconcile.images import missing
 from byfahrer.reconcile.memory import Memory
 from byfahrer.reconcile.observe import observe
+from byfahrer.spec import LONGEST_DRAIN, SPARE_TIME
 
 DRAIN = 10
 """Seconds that a sidecar has for requests under way when it is removed from a target that runs on; as docker stop."""
@@ -116,7 +117,8 @@ class Hands:
         if action.drain and memory is not None and sidecar.status is Status.RUNNING:
             if sidecar.id not in memory.draining:
                 logger.info("Remove proxy container '{}': {}", sidecar.name, action.why)
-                grace = DRAIN if sidecar.stop_timeout is None else sidecar.stop_timeout
+                own = DRAIN if action.brief or sidecar.stop_timeout is None else sidecar.stop_timeout
+                grace = min(own, LONGEST_DRAIN + SPARE_TIME)
                 try:
                     await self._engine.kill(sidecar.id, sidecar.stop_signal or "SIGTERM")
                 except (NotFoundError, ConflictError):

@@ -9,7 +9,7 @@ from byfahrer import settings
 from byfahrer.engine.errors import RejectedError
 from byfahrer.model import Status
 from byfahrer.reconcile.memory import State
-from byfahrer.reconcile.reconciler import PROOF, PROOF_WAIT, PassingError, Reconciler, UnmetError
+from byfahrer.reconcile.reconciler import DRAIN, PROOF, PROOF_WAIT, PassingError, Reconciler, UnmetError
 from lab.reconciling import ASKS, World
 
 pytestmark = pytest.mark.anyio
@@ -314,6 +314,30 @@ async def test_a_drain_is_not_waited_for_and_ends_in_time():
     assert world.engine.killed == [(old.id, "SIGTERM")]
     assert world.engine.calls["stop"] == 0
     assert by_name(world, key).keys() == {"www-proxy"}
+
+
+@pytest.mark.parametrize(
+    ("of_its_own", "grace"),
+    [
+        ({"stop_timeout": 3600}, 3600),
+        ({"stop_timeout": 10**9}, 86402),
+        ({"stop_timeout": 3600, "image": "evil"}, DRAIN),
+        ({"stop_timeout": 3600, "freedoms": ("privileged",)}, DRAIN),
+    ],
+)
+async def test_a_drain_is_as_long_as_the_sidecar_says_only_if_it_is_one_of_ours(of_its_own, grace):
+    world, key = await serving()
+    world.engine.lasts = True
+    (old,) = world.engine.sidecars(key)
+    world.engine.all[old.id] = replace(old, **of_its_own)
+    world.engine.all[key] = replace(world.engine.all[key], labels={"byfahrer.enable": "false"})
+    await world.look(key)
+    world.now += grace - 1
+    assert await world.look(key) == 1
+    world.now += 1
+    assert await world.look(key) is None
+
+    assert world.engine.sidecars(key) == []
 
 
 async def test_a_target_that_restarts_during_a_drain_is_served_at_once():
