@@ -215,7 +215,7 @@ class MemoryEngine:
                 name=c.name,
                 status=c.status,
                 labels=c.labels,
-                image=c.image if self.images.get(c.image, c.image_id) == c.image_id else c.image_id,
+                image=c.image if c.image_id in ("", self.images.get(c.image)) else c.image_id,
                 unhealthy=c.alive and c.health == "unhealthy",
                 endpoints=self.endpoints.get(c.id, ()),
             )
