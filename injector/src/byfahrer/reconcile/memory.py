@@ -133,6 +133,8 @@ class Memory:
     """The starts of sidecars that know that they are to leave when another one serves."""
     told: tuple[str, ...] = ()
     """Problems that people know of."""
+    passing: int = 0
+    """How often something passing stood in the way, since there was nothing to do last."""
     trouble: str = ""
     """Why the sidecar that is wanted does not work, until one does."""
     token: str = ""
