@@ -139,6 +139,7 @@ def run(
       docker run -d -v /var/run/docker.sock:/var/run/docker.sock \\
           -v byfahrer:/var/lib/byfahrer -v byfahrer-run:/run/byfahrer byfahrer
     """
+    flags = options.told(more | {"allow_image": allow_image})
     policy = options.policy(more, allow_image=allow_image, own_id=options.own_id())
     made = options.authority(**more)
     chosen = settings.Settings(
@@ -146,6 +147,7 @@ def run(
         authority=made,
         admin=options.admin(admin_addr, more["state_dir"], made),
         resync=settings.resync(resync),
+        flags=flags,
         act=not observe,
     )
     if dry_run:
@@ -170,24 +172,25 @@ def ps(
     /,
     *,
     as_json: bool,
-    allow_image: tuple[str, ...],
     admin_addr: str,
     **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     List targets and their sidecars; those without one, with the reason.
 
-    What only a byfahrer that runs can know (what sidecars report, what went wrong) is asked on its socket.
+    What only a byfahrer that runs can know (what sidecars report, what went wrong, its flags) is asked on its socket.
 
     \b
     Examples:
       byfahrer ps
       byfahrer ps --json | jq -r '.[] | select(.state != "running") | .target'
     """
-    policy = options.policy(more, allow_image=allow_image)
-    chosen = options.authority(**more)
     socket = options.admin(admin_addr, more["state_dir"])
-    told = status.told(get(socket, "/status")) if socket else {}
+    answer = get(socket, "/status") if socket else None
+    options.as_daemon(more, answer)
+    policy = options.policy(more, allow_image=more.pop("allow_image"))
+    chosen = options.authority(**more)
+    told = status.told(answer)
 
     async def look(engine: DockerEngine) -> list[status.Row]:
         trusting = await manual.with_authority(engine, policy, chosen, options.own_id())

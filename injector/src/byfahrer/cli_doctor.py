@@ -21,6 +21,7 @@ from byfahrer.engine.client import DockerEngine
 from byfahrer.engine.errors import EngineError
 from byfahrer.finding import OK, PROBLEM, Finding, bad
 from byfahrer.plan import Policy
+from byfahrer.serving.client import get
 
 
 @click.command()
@@ -34,8 +35,8 @@ def doctor(docker_host: str, /, *, as_json: bool, **more: Any) -> None:  # noqa:
     """
     Check the engine, our folders and every target; say what is wrong, and what to do about it.
 
-    Give it the flags and the environment that byfahrer run has. Each line is ok, warning or problem; with a problem,
-    the exit code is 1. It changes nothing.
+    A byfahrer that answers says what flags it has; where none does, give it the flags and the environment of byfahrer
+    run. Each line is ok, warning or problem; with a problem, the exit code is 1. It changes nothing.
 
     \b
     Examples:
@@ -45,6 +46,8 @@ def doctor(docker_host: str, /, *, as_json: bool, **more: Any) -> None:  # noqa:
     """
     own_id = options.own_id()
     admin = options.admin(more.pop("admin_addr"), more["state_dir"])
+    answer = get(admin, "/status") if admin else None
+    options.as_daemon(more, answer)
     policy = options.policy(more, allow_image=more.pop("allow_image"), own_id=own_id)
     chosen = options.authority(**more)
     # The folder is asked about where there is no authority too: a daemon has its own socket there.
