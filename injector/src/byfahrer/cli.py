@@ -201,6 +201,8 @@ def ps(
         click.echo(json.dumps([row.as_json() for row in found], indent=2))
     else:
         click.echo(status.table(found, time.time()))
+    if socket and answer is None and found:
+        click.echo(f"no byfahrer answers at {socket}: health, bypass and problems are not known", err=True)
 
 
 @cli.command()
