@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from byfahrer import doctor as checks
-from byfahrer import folders, options, settings
+from byfahrer import folders, options, settings, status
 from byfahrer.ask import ask
 from byfahrer.engine.client import DockerEngine
 from byfahrer.engine.errors import EngineError
@@ -55,7 +55,7 @@ def doctor(docker_host: str, /, *, as_json: bool, **more: Any) -> None:  # noqa:
     found: list[Finding] = []
 
     async def look(engine: DockerEngine) -> None:
-        found.extend(await examine(engine, policy, chosen))
+        found.extend(await examine(engine, policy, chosen, None if answer is None else status.told(answer)))
 
     ask(docker_host, look, connect=False)
     found += folders.state(state)
@@ -69,7 +69,9 @@ def doctor(docker_host: str, /, *, as_json: bool, **more: Any) -> None:  # noqa:
         sys.exit(1)
 
 
-async def examine(engine: DockerEngine, policy: Policy, chosen: settings.Authority | None) -> list[Finding]:
+async def examine(
+    engine: DockerEngine, policy: Policy, chosen: settings.Authority | None, told: status.Told | None
+) -> list[Finding]:
     """What there is to say of the engine, and of the folders that it shares with sidecars."""
     try:
         info = await engine.connect()
@@ -84,7 +86,7 @@ async def examine(engine: DockerEngine, policy: Policy, chosen: settings.Authori
             policy = replace(policy, authority=mount)
         else:
             findings.append(Finding("authority", OK, "off: each sidecar signs its own certificate"))
-        findings += await checks.examine(engine, info, policy, now=now)
+        findings += await checks.examine(engine, info, policy, now=now, told=told)
     except EngineError as error:
         findings.append(Finding("engine", PROBLEM, str(error)))
     return findings

@@ -120,12 +120,16 @@ def _with(row: Row, told: Mapping[str, Any], words: str) -> Row:
         elif report.get("ready") is False and report.get("phase") == "serving":
             row = replace(row, state="unhealthy")
             problems.append(one_line(str(report.get("fault") or "it is not ready")))
-    prefix = f"'{row.target}': "
     # The one that serves has no part in what keeps its target from another one, but people have to know of it.
-    problems += [text.removeprefix(prefix) for text in _texts(told.get("problems"))]
+    problems += reasons(row.target, told)
     if words and not any(words in each for each in problems):
         problems.append(f"its last words: {one_line(words, 300)}")
     return replace(row, problems=tuple(dict.fromkeys(problems)))
+
+
+def reasons(target: str, told: Mapping[str, Any]) -> list[str]:
+    """The problems that the daemon tells of a target, without its name."""
+    return [text.removeprefix(f"'{target}': ") for text in _texts(told.get("problems"))]
 
 
 def _texts(value: object) -> tuple[str, ...]:
