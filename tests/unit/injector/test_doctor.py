@@ -53,7 +53,7 @@ async def test_nothing_is_wrong_where_all_is_well_and_nothing_is_changed(world):
     found = await world.findings()
 
     assert {each.level for each in found} == {Level.OK}
-    assert {each.check for each in found} == {"api", "rights", "engine", "clock", "swarm", "images", "targets"}
+    assert {each.check for each in found} == {"api", "rights", "engine", "clock", "swarm", "images", "targets", "ports"}
     assert world.engine.all == before
 
 
@@ -197,6 +197,14 @@ async def test_ports_by_which_nobody_gets_to_a_sidecar_or_everybody_round_it(wor
     assert second[1].startswith(
         "'past' publishes its plain port 8080 at 0.0.0.0:80, :::80: whoever calls it there goes"
     )
+
+
+async def test_a_target_that_publishes_nothing_is_a_hint_and_no_more(world):
+    world.engine.run("www", ASKS)
+    world.engine.run("task", ASKS | {"com.docker.swarm.service.id": "svc"})
+    found = [each for each in await world.findings() if each.check == "ports"]
+
+    assert found == [Finding("ports", Level.OK, "'www' publishes no port: reachable from its networks only")]
 
 
 async def test_ports_that_a_sidecar_may_not_bind(world):
