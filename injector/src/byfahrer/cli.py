@@ -334,7 +334,8 @@ def main() -> NoReturn:
         code = cli.main(prog_name="byfahrer", standalone_mode=False) or 0
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "byfahrer"
-        code = _complain(2, f"{error.format_message().rstrip('.')} (see {command} --help)")
+        text = _misplaced(error) or f"{error.format_message().rstrip('.')} (see {command} --help)"
+        code = _complain(2, text)
     except (settings.SettingError, AddressError, AuthorityError, SocketError) as error:
         code = _complain(2, str(error))
     except (EngineError, PassingError, UnmetError, manual.ManualError, trust.TrustError) as error:
@@ -344,6 +345,15 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         code = 1
     _exit(code)
+
+
+def _misplaced(error: click.UsageError) -> str:
+    """What to say of an option that its command does not know, but byfahrer itself does."""
+    known = {text for each in cli.params for text in each.opts}
+    if isinstance(error, click.NoSuchOption) and error.option_name in known and error.ctx is not None:
+        command = error.ctx.command_path.removeprefix("byfahrer ")
+        return f"{error.option_name} goes before the command: byfahrer {error.option_name} … {command}"
+    return ""
 
 
 def _complain(code: int, text: str) -> int:

@@ -106,6 +106,16 @@ def test_main_ends_with_2_and_one_line(monkeypatch, capsys, arguments):
     assert (said.out, said.err.count("\n")) == ("", 1)
 
 
+def test_an_option_after_its_command_is_told_where_it_goes(monkeypatch, capsys):
+    monkeypatch.setattr(cli.sys, "argv", ["byfahrer", "ca", "ls", "--log-level", "debug"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code == 2
+    line = "byfahrer: --log-level goes before the command: byfahrer --log-level … ca ls\n"
+    assert capsys.readouterr().err == line
+
+
 def test_the_authority_is_configured_by_flags_or_the_environment_or_not_at_all(ran, tmp_path):
     env = {
         "BYFAHRER_RUN_DIR": "/run/x", "BYFAHRER_STATE_DIR": str(tmp_path), "BYFAHRER_LEAF_LIFETIME": "1h",
