@@ -53,7 +53,7 @@ async def examine(
         *confinement(info, in_container=bool(policy.own_id), authority=policy.authority is not None),
         *clock(info, now),
         *swarm(info),
-        *await images(engine, wanted(scene.observed, policy), policy.pull),
+        *await images(engine, wanted(scene.observed, policy), policy.pull, told or {}),
         *await targets(engine, scene, told),
         *ports(wanted(scene.observed, policy)),
         *unasked(scene.observed, policy),
@@ -118,13 +118,19 @@ async def rights(engine: Engine) -> list[Finding]:
     return [Finding("rights", PROBLEM, "the engine says that it started a container that cannot be there")]
 
 
-async def images(engine: Engine, found: Iterable[tuple[Container, SidecarSpec]], pull: Pull) -> list[Finding]:
-    """Whether the images of sidecars are there, or will be."""
+async def images(
+    engine: Engine, found: Iterable[tuple[Container, SidecarSpec]], pull: Pull, told: status.Told
+) -> list[Finding]:
+    """Whether the images of sidecars are there, or will be; not again where the daemon tells that they are not."""
     users: dict[str, list[str]] = {}
     for target, spec in found:
-        users.setdefault(spec.image, []).append(target.name)
+        names = users.setdefault(spec.image, [])
+        if not any(repr(spec.image) in text for text in status.reasons(target.name, told.get(target.id, {}))):
+            names.append(target.name)
     findings = []
     for image, names in sorted(users.items()):
+        if not names:
+            continue
         if await engine.image_id(image) is None:
             text = f"{missing(image)}; it is wanted for {named(names)}"
             level = PROBLEM if pull is Pull.NEVER else WARNING

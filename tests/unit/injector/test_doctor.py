@@ -131,6 +131,15 @@ async def test_an_image_that_is_not_there():
     assert "before it is asked for" in (await world.bad("images"))[0][1]
 
 
+async def test_an_image_that_the_daemon_cannot_pull_is_told_with_its_target(world):
+    world.engine.images.clear()
+    key = world.engine.run("www", ASKS)
+    told = {key: {"problems": ["'www': image 'sslterm' is not on this engine, and cannot be pulled: no"]}}
+
+    assert await world.bad("images", told=told) == []
+    assert [level for level, _ in await world.bad("targets", told=told)] == ["problem"]
+
+
 async def test_a_target_that_is_refused_or_waits(world):
     world.engine.run("bad", ASKS | {"byfahrer.mode": "x"})
     world.engine.run("host", ASKS, network_mode="host")
