@@ -48,6 +48,8 @@ GLANCE = 1.0
 """Seconds between looks at one that takes its time to end, or to get ready: an event may be lost."""
 BACK_WITHIN = 1.0
 """Seconds from a target's end, in which it may be restarting."""
+PASSES = 5
+"""How often in a row something passing may stand in the way before people are told: it has lasted 15 seconds then."""
 PORT_TAKEN = "already in use"
 """What sslterm, and most others, say of a port that somebody has."""
 
@@ -139,7 +141,11 @@ class Reconciler:
                 if isinstance(action, Remove):
                     await self._hands.remove(action, None)
             return None
-        again = await self._act(observed, todo, target, memory)
+        try:
+            again = await self._act(observed, todo, target, memory)
+        finally:
+            if todo.actions:
+                memory.asked = False  # who has asked meanwhile may have a list from before
         memory.error = ""
         return again
 
@@ -151,7 +157,11 @@ class Reconciler:
             memory.error = one_line(str(error), 500)
             logger.debug("'{}' is looked at again in {:.1f} s: {}", name, wait, error)
             # An engine that is away is told of once, by the watch, and not for each target.
-            if not isinstance(error, PassingError | UnreachableError):
+            if isinstance(error, PassingError):
+                memory.passing += 1
+                if memory.passing >= PASSES:
+                    self._tell(memory, (str(Problem(name, f"tried again and again: {error}")),))
+            elif not isinstance(error, UnreachableError):
                 self._tell(memory, (str(Problem(name, str(error))),))
         else:
             memory.error = "a bug of byfahrer, see its log"
@@ -236,6 +246,7 @@ class Reconciler:
         waits = [await self._start_in_time(action, target, memory, todo) for action in starts]
         for rename in [action for action in todo.actions if isinstance(action, Rename)]:
             await self._hands.rename(rename, target, memory)
+            self._tell(memory, _problems(todo, memory))
         if todo.awaited is not None and todo.spare is not None:
             waits.append(await self._change_over(todo.spare, todo.awaited, memory))
         return min((wait for wait in waits if wait), default=None)
@@ -307,8 +318,9 @@ class Reconciler:
         works = todo.serving is not None and todo.serving.id in observed.proven
         if works or not todo.image:
             memory.trouble = ""
-        # Whether a start mends what people were told of is known when it has succeeded.
-        if todo.problems or not any(isinstance(action, Inject | Start | Restart) for action in todo.actions):
+        # Whether a start or another name mends what people were told of is known when it has succeeded.
+        if todo.problems or not any(isinstance(action, Inject | Start | Restart | Rename) for action in todo.actions):
+            memory.passing = 0
             self._tell(memory, _problems(todo, memory))
         if todo.serving is not None and self._clock() - memory.pace.last > STEADY:
             memory.pace.steady()
