@@ -6,6 +6,9 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help demo demo-down test test-unit test-faults bench bench-injector fuzz audit images lint requirements \
   venv compiled engine
 
+# Tests of behaviour mostly wait. Those in one file may share what they start, so each file stays in one process.
+SEVERAL := -n 3 --dist loadfile
+
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
@@ -18,12 +21,15 @@ demo-down:  ## removes what demo started
 test: lint images compiled  ## everything: lint, unit, behaviour, and engine tests on a real Docker Engine
 	@tools/clients.sh compose
 	@tools/audit.sh sslyze
-	@.venv/bin/pytest
-	@PYTHONPATH=.cache/compiled .venv/bin/pytest tests/behaviour
+	@.venv/bin/pytest tests/unit
+	@.venv/bin/pytest $(SEVERAL) tests/behaviour
+	@.venv/bin/pytest tests/engine
+	@PYTHONPATH=.cache/compiled .venv/bin/pytest $(SEVERAL) tests/behaviour
 
 test-unit: venv  ## unit and behaviour tests; needs no engine
 	@tools/clients.sh
-	@.venv/bin/pytest tests/unit tests/behaviour
+	@.venv/bin/pytest tests/unit
+	@.venv/bin/pytest $(SEVERAL) tests/behaviour
 
 test-faults: images venv  ## every fault at its full length on a real engine, and docs/faults.md (15 minutes)
 	@.venv/bin/pytest tests/engine/faults --full --faults-report docs/faults.md

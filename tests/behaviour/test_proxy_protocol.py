@@ -162,7 +162,11 @@ def test_a_named_proxy_must_send_a_header(data, why):
     assert running.said("2 of which failed in the TLS handshake")
 
 
-@pytest.mark.parametrize("data", [b"", b"PROXY TCP4 192.0.2.7 ", binary()[:20], line(), line() + Client.hello()[:50]])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"PROXY TCP4 192.0.2.7 ", binary()[:20], line(), line() + Client.hello()[:50]],
+    ids=["nothing", "half a line", "half a header", "a line", "half a hello"],
+)
 def test_a_proxy_that_is_silent_is_closed_in_time(data):
     with http(TRUSTED, "--handshake-timeout=300ms") as running, bare(running.port) as peer:
         peer.send(data)
