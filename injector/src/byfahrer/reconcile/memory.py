@@ -65,10 +65,14 @@ class Joins:
 
     Of two starts the engine's clock tells which came first, unless somebody set it back in between. A start of our own
     needs no clock: it came after the look before it, and the target's start in that look was the target's present one.
+    Nor does one that came after the last look, where the target had its present start before that look already: without
+    that, two injectors would each restart what the other one has started after the clock was set back.
     """
 
     target_started_at: int = 0
     """At the last look."""
+    _before: int = 0
+    """The same, before the last look."""
     _known: dict[str, int] = field(default_factory=dict)
     """When each sidecar was started, at the last look."""
     _own: dict[str, int] = field(default_factory=dict)
@@ -92,6 +96,8 @@ class Joins:
             elif each.id in self._own and self._known.get(each.id) != each.started_at:
                 # If its target has restarted since, it may have joined either start: another one of ours will tell.
                 joined[each.id] = (each.started_at, now if self._own[each.id] == now else 0)
+            elif self._before == now and self._known.get(each.id) != each.started_at:
+                joined[each.id] = (each.started_at, now)
             elif self.target_started_at > now:
                 joined[each.id] = (each.started_at, 0)  # the clock was set back: which came first cannot be known
             elif each.started_at >= now:
@@ -99,7 +105,7 @@ class Joins:
         self._joined = joined
         self._known = {each.id: each.started_at for each in alive}
         self._own = {each.id: self._own[each.id] for each in there if each.id in self._own and each.id not in joined}
-        self.target_started_at = now
+        self._before, self.target_started_at = self.target_started_at, now
         return joined
 
 
@@ -127,6 +133,8 @@ class Memory:
     """The starts of sidecars that know that they are to leave when another one serves."""
     told: tuple[str, ...] = ()
     """Problems that people know of."""
+    passing: int = 0
+    """How often something passing stood in the way, since there was nothing to do last."""
     trouble: str = ""
     """Why the sidecar that is wanted does not work, until one does."""
     token: str = ""

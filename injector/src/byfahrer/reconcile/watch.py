@@ -132,7 +132,7 @@ class Watch:
         self.last_resync = time.time()
         for target_id in changed:
             self._queue.put(target_id, urgent=urgent)
-        for target_id in restless:
+        for target_id in [*restless, *self._marks.unnamed]:
             self._queue.put(target_id, urgent=False)
         return changed
 
@@ -204,7 +204,7 @@ class Watch:
                 await anyio.sleep(GATHER)
             self._list_soon = anyio.Event()
             if self._images_changed:
-                # Whose sidecar's image lost its name shows in the list; who waits for an image does not.
+                # Whose sidecar's image lost its name shows in the list, for as long; who waits for an image does not.
                 self._images_changed = False
                 for target_id in self._queue.failing():
                     self._queue.put(target_id)
