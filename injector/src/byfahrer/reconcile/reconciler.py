@@ -31,6 +31,7 @@ from byfahrer.model import (
     one_line,
 )
 from byfahrer.plan import Policy, own_sidecars, plan
+from byfahrer.reconcile import telling
 from byfahrer.reconcile.apply import DRAIN, Hands, PassingError, UnmetError
 from byfahrer.reconcile.backoff import STEADY
 from byfahrer.reconcile.foretell import foretold
@@ -50,9 +51,6 @@ BACK_WITHIN = 1.0
 """Seconds from a target's end, in which it may be restarting."""
 PASSES = 5
 """How often in a row something passing may stand in the way before people are told: it has lasted 15 seconds then."""
-PORT_TAKEN = "already in use"
-"""What sslterm, and most others, say of a port that somebody has."""
-
 
 _NO_JOINS: Mapping[str, tuple[int, int]] = {}
 
@@ -160,9 +158,9 @@ class Reconciler:
             if isinstance(error, PassingError):
                 memory.passing += 1
                 if memory.passing >= PASSES:
-                    self._tell(memory, (str(Problem(name, f"tried again and again: {error}")),))
+                    telling.tell(memory, (str(Problem(name, f"tried again and again: {error}")),))
             elif not isinstance(error, UnreachableError):
-                self._tell(memory, (str(Problem(name, str(error))),))
+                telling.tell(memory, (str(Problem(name, str(error))),))
         else:
             memory.error = "a bug of byfahrer, see its log"
             logger.opt(exception=error).error("'{}': a bug of byfahrer; it is looked at again in {:.0f} s", name, wait)
@@ -229,7 +227,7 @@ class Reconciler:
     async def _act(self, observed: Observed, todo: Plan, target: Container, memory: Memory) -> float | None:
         starts = [action for action in todo.actions if isinstance(action, Inject | Start | Restart)]
         removals = [action for action in todo.actions if isinstance(action, Remove)]
-        await self._look_at_exits(observed, todo, memory)
+        await telling.exits(self._engine, observed, todo, memory)
         for action in starts:
             # Name and port can be held once only, so the old one goes first: but not for one that cannot be yet.
             if isinstance(action, Inject):
@@ -246,7 +244,7 @@ class Reconciler:
         waits = [await self._start_in_time(action, target, memory, todo) for action in starts]
         for rename in [action for action in todo.actions if isinstance(action, Rename)]:
             await self._hands.rename(rename, target, memory)
-            self._tell(memory, _problems(todo, memory))
+            telling.tell(memory, telling.problems(todo, memory))
         if todo.awaited is not None and todo.spare is not None:
             waits.append(await self._change_over(todo.spare, todo.awaited, memory))
         return min((wait for wait in waits if wait), default=None)
@@ -262,7 +260,7 @@ class Reconciler:
             return PROOF
         text = f"its new proxy container '{awaited.name}' runs and does not serve; '{spare.name}' serves on"
         memory.trouble = str(Problem(memory.name, text))
-        self._tell(memory, (memory.trouble,))
+        telling.tell(memory, (memory.trouble,))
         return STEADY
 
     async def _start_in_time(
@@ -276,34 +274,9 @@ class Reconciler:
             return wait
         pace.tried(self._clock())
         await self._hands.start(action, target, memory)
-        self._tell(memory, _problems(todo, memory))
+        telling.tell(memory, telling.problems(todo, memory))
         # Whether it works shows soon.
         return PROOF if memory.trouble or todo.spare is not None else 0.0
-
-    async def _look_at_exits(self, observed: Observed, todo: Plan, memory: Memory) -> None:
-        """Say why a sidecar that should run does not, and forgive its past if it ran for long."""
-        wanted = {action.sidecar.id: action for action in todo.actions if isinstance(action, Start)}
-        for sidecar in observed.sidecars:
-            seen = (sidecar.id, sidecar.finished_at)
-            # That others go is as it should be.
-            if sidecar.status is not Status.EXITED or sidecar.id not in wanted or memory.exit == seen:
-                continue
-            memory.exit = seen
-            for_now = wanted[sidecar.id].for_now
-            if sidecar.finished_at - sidecar.started_at > STEADY * 1e9:
-                (memory.spare_pace if for_now else memory.pace).steady()
-            try:
-                words = one_line(await self._engine.last_words(sidecar.id))
-            except EngineError:
-                words = ""
-            killed = " (the kernel killed it for want of memory)" if sidecar.oom_killed else ""
-            told = f"exited with code {sidecar.exit_code}{killed}{f'; its last words: {words}' if words else ''}"
-            trouble = "" if for_now else _trouble(sidecar, todo.spare, told, words)
-            if trouble:
-                memory.trouble = str(Problem(memory.name, trouble))
-                self._tell(memory, (memory.trouble,))
-            else:
-                logger.warning("Proxy container '{}' {}", sidecar.name, told)
 
     def _note(self, observed: Observed, todo: Plan, target: Container) -> None:
         """Keep what is known of this target."""
@@ -321,14 +294,14 @@ class Reconciler:
         # Whether a start or another name mends what people were told of is known when it has succeeded.
         if todo.problems or not any(isinstance(action, Inject | Start | Restart | Rename) for action in todo.actions):
             memory.passing = 0
-            self._tell(memory, _problems(todo, memory))
+            telling.tell(memory, telling.problems(todo, memory))
         if todo.serving is not None and self._clock() - memory.pace.last > STEADY:
             memory.pace.steady()
         if todo.spare is not None and todo.spare.id in observed.proven:
             memory.spare_pace.steady()
         shown = todo.serving or todo.spare or todo.awaited
         memory.sidecar, memory.sidecar_id = (shown.name, shown.id) if shown else ("", "")
-        memory.state = _state(todo, memory)
+        memory.state = telling.state(todo, memory)
 
     def _foretell(self, target_id: str, actions: tuple[str, ...]) -> None:
         """Say what would be done, when it is new."""
@@ -338,35 +311,3 @@ class Reconciler:
         self._foretold[target_id] = actions
         if not actions:
             del self._foretold[target_id]
-
-    def _tell(self, memory: Memory, problems: tuple[str, ...]) -> None:
-        """Log problems when they are new; a resync finds the same ones each time."""
-        for problem in problems:
-            if problem not in memory.told:
-                logger.error("{}", problem)
-        if memory.told and not problems:
-            logger.info("'{}' has no problem any more", memory.name)
-        memory.told = problems
-
-
-def _problems(todo: Plan, memory: Memory) -> tuple[str, ...]:
-    """What people have to know, as far as it is known now."""
-    return (*map(str, todo.problems), *((memory.trouble,) if memory.trouble else ()))
-
-
-def _trouble(sidecar: Container, spare: Container | None, told: str, words: str) -> str:
-    """What people have to know of an exit, beyond that it happened; empty for nothing."""
-    stays = f"; '{spare.name}' serves on" if spare is not None else ""
-    if PORT_TAKEN in words:
-        return f"port conflict: {words}{stays}"
-    return f"its new proxy container '{sidecar.name}' {told}{stays}" if spare is not None else ""
-
-
-def _state(todo: Plan, memory: Memory) -> State:
-    if todo.serving is not None:
-        return State.SERVING
-    if todo.spare is not None:
-        return State.REPLACING
-    if todo.image:
-        return State.FAILING if memory.trouble else State.STARTING
-    return State.REFUSED if todo.problems else State.NONE
