@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -39,7 +40,9 @@ class Audit:
         ports = audited(backends, netns.read_addresses())
         while ports:
             self._soon = anyio.Event()
-            before, self.found = self.found, around(netns.listening(ports))
+            before = self.found
+            with suppress(OSError):  # no descriptor left, mostly: what cannot be seen has not changed
+                self.found = around(netns.listening(ports))
             if self.found != before:
                 self._tell()
                 changed()

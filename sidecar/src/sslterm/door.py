@@ -158,7 +158,10 @@ class Door:
             await anyio.sleep(_OFTEN)  # however many come: a look now and then is enough
 
     async def _look(self) -> None:
-        listens = self._backend_listens()
+        try:
+            listens = self._backend_listens()
+        except OSError:  # no descriptor left, mostly: what cannot be seen has not changed
+            return
         if listens == self.open or self._leaving:
             return
         if listens:

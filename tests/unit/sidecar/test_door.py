@@ -115,6 +115,23 @@ def test_a_refusal_of_one_that_listens_changes_nothing(listener):
     anyio.run(turn)
 
 
+def test_what_cannot_be_seen_has_not_changed(monkeypatch, listener):
+    def blind(_ports):
+        raise OSError(24, "Too many open files")
+
+    async def turn():
+        async with kept(listener.getsockname()[1]) as (relay, _, turns):
+            with monkeypatch.context() as patch:
+                patch.setattr("sslterm.netns.listening", blind)
+                listener.close()
+                relay.refused.ring()
+                await anyio.sleep(0.1)
+                assert turns == [True]
+            await until(lambda: turns == [True, False])
+
+    anyio.run(turn)
+
+
 @pytest.mark.parametrize(
     ("backends", "expected"),
     [
