@@ -69,6 +69,23 @@ def test_a_strict_one_is_unhealthy_until_it_is_mended(admin):
             assert len(running.said("Bypass: ")) == 1
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_a_backend_that_is_given_as_every_address_is_here_too(admin, host):
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        port = server.getsockname()[1]
+        given = (*flags(admin, port, "--strict=on"), f"--backend-addr={host}:{port}")
+        if host == "[::]":  # which leads to ::1
+            server.close()
+            server = socket.create_server(("::", port), family=socket.AF_INET6)
+        with server, sidecar(*given) as running:
+            assert f"also listens on {host}:{port};" in running.wait_for("Bypass: ")[0]
+            assert not running.said("plaintext leaves")
+            assert ask(admin, "/ready")[0] == 503
+            assert check(*given).returncode == 1
+            server.close()
+            running.wait_for("listens no more")
+
+
 def test_one_on_loopback_alone_is_fine(admin):
     with socket.create_server(("127.0.0.1", 0)) as server:
         given = flags(admin, server.getsockname()[1], "--strict=on")

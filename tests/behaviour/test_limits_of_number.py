@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from lab.backend import backend, echo_requests
 from lab.client import Client, at_rest, get, open_files, post, relay
-from lab.sidecar import wait_until
+from lab.sidecar import SERVING, wait_until
 from sslterm.relay.listener import bind
 from sslterm.settings import Address
 
@@ -22,6 +22,24 @@ def test_the_longest_idle_makes_room():
             assert client.ask(get())[0] == 200
             assert idle[1].recv() == b"", "closed in order"
             assert idle[0].ask(get())[0] == idle[2].ask(get())[0] == 200
+        for each in idle:
+            each.close()
+
+
+def test_those_from_before_the_port_was_shut_make_room_too():
+    """They count as much as any other, although the socket that accepted them is gone."""
+    with backend(echo_requests) as server, relay(server, "--max-connections=2") as running:
+        idle = [Client(running.port) for _ in range(2)]
+        for each in idle:
+            assert each.ask(get())[0] == 200
+        server.stop_listening()
+        running.wait_for("listens no more")
+        with backend(echo_requests, server.port):
+            running.wait_for(SERVING, 2)
+            with Client(running.port) as client:
+                assert client.ask(get())[0] == 200
+                assert idle[0].recv() == b"", "closed in order"
+                assert idle[1].ask(get())[0] == 200
         for each in idle:
             each.close()
 

@@ -40,13 +40,13 @@ class Client(Peer):
         if receive_buffer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         super().__init__(raw)
-        raw.connect(("127.0.0.1", port))
-        raw.sendall(first)
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = (context or any_certificate()).wrap_bio(
             self._in, self._out, server_hostname="localhost", session=session
         )
         try:
+            raw.connect(("127.0.0.1", port))
+            raw.sendall(first)
             self._until_done(self.tls.do_handshake)
         except BaseException:
             raw.close()

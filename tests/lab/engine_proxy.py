@@ -37,13 +37,17 @@ class EngineProxy:
     def close(self):
         """The engine is away: nobody listens, and what was open is broken."""
         self.path.unlink(missing_ok=True)
+        wait_until(self._all_broken)
+        self._sockets.clear()
+        self._threads.clear()
+
+    def _all_broken(self):
+        """Break what is open; one that is accepted just now comes with the next call."""
         for each in [self._listener, *self._sockets]:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
-        self._sockets.clear()
-        wait_until(lambda: not any(thread.is_alive() for thread in self._threads))
-        self._threads.clear()
+        return not any(thread.is_alive() for thread in list(self._threads))
 
     def _spawn(self, target, *args):
         thread = threading.Thread(target=target, args=args, daemon=True)

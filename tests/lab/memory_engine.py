@@ -215,7 +215,7 @@ class MemoryEngine:
                 name=c.name,
                 status=c.status,
                 labels=c.labels,
-                image=c.image if self.images.get(c.image, c.image_id) == c.image_id else c.image_id,
+                image=c.image if c.image_id in ("", self.images.get(c.image)) else c.image_id,
                 unhealthy=c.alive and c.health == "unhealthy",
                 endpoints=self.endpoints.get(c.id, ()),
             )
@@ -252,7 +252,7 @@ class MemoryEngine:
             labels={**self.image_labels.get(spec.image, {}), **labels},
             network_mode=f"container:{target_id}", mounts=tuple(map(self._mounted, spec.mounts)),
             env=dict(spec.env), user=spec.user, capabilities=spec.capabilities, image_id=self.images[spec.image],
-            stop_timeout=spec.stop_timeout,
+            stop_timeout=spec.stop_timeout, memory=spec.memory, pids=spec.pids, cpus=spec.cpus,
         )  # fmt: skip
         self.all[container.id] = container
         return container.id

@@ -2,8 +2,8 @@
 The model: real watch, queue and reconciler, one or two of each, on an engine in memory, in virtual time.
 
 A world carries out steps (`lab.promise`) and then is made whole: the engine is there, answers, and tells; what was lost
-meanwhile stays lost. From then on the promise must come true by itself, and after that
-nothing be done.
+meanwhile stays lost. From then on the promise must come true by itself, and then nothing be
+done.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from byfahrer.engine.errors import EngineError
 from byfahrer.labels import wish_by_hand
 from byfahrer.model import Container
 from byfahrer.reconcile import backoff
-from byfahrer.reconcile.queue import GRACE, KeyedQueue
 from byfahrer.reconcile.reconciler import PassingError, Reconciler, UnmetError
-from byfahrer.reconcile.stopping import Stopping
-from byfahrer.reconcile.watch import RESYNC_INTERVAL, Watch
+from byfahrer.reconcile.watch import RESYNC_INTERVAL
 from lab import virtual
+from lab.daemon import Daemon
 from lab.happenings import Happenings
 from lab.memory_engine import MemoryEngine
 from lab.promise import IMAGE, Seen, promise
@@ -51,50 +50,6 @@ class BrokenPromiseError(AssertionError):
     """What was promised, and is not so."""
 
 
-class Daemon:
-    """One injector, as `byfahrer.daemon` puts it together."""
-
-    def __init__(self, world, policy):
-        self.world = world
-        self.wire = Wire(world)
-        self.scope = anyio.CancelScope()
-        stopping = Stopping(self.wire, policy)
-        self.reconciler = Reconciler(
-            self.wire, policy, seen=stopping.seen, clock=anyio.current_time, wall=lambda: world.now() / 1e9
-        )
-        self.queue = KeyedQueue(
-            self.reconciler.reconcile, self.failed, clock=anyio.current_time, on_finish=self.reconciler.hurry
-        )
-        self.watch = Watch(
-            self.wire, self.queue, policy, tracks=self.reconciler.tracks, settled=self.reconciler.settled,
-            on_ready=self.ready, on_stopping=stopping.signalled,
-        )  # fmt: skip
-
-    async def ready(self, info, found):
-        await self.queue.handled(found)
-
-    def failed(self, key, error, wait):
-        self.reconciler.failed(key, error, wait)
-        if not isinstance(error, (UnmetError, PassingError, EngineError)):
-            self.world.crimes.append(f"a bug of byfahrer: {error!r}")
-        self.world.note(f"  {key.lstrip('0')} failed, again in {wait:.1f} s: {error}")
-
-    async def run(self):
-        with self.scope:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.queue.run)
-                tasks.start_soon(self.watch.run)
-
-    async def stop(self):
-        with anyio.move_on_after(GRACE):
-            await self.queue.finish()
-        self.scope.cancel()
-
-    def kill(self):
-        self.wire.dead = True
-        self.scope.cancel()
-
-
 class Model(Happenings):
     """A world in memory, and who watches over it."""
 
@@ -114,6 +69,8 @@ class Model(Happenings):
         self.daemons: list[Daemon] = []
         self.policy = settings.policy()
         self.jumped = 0
+        """Seconds by which the engine's clock was set; and whether it ever was set back."""
+        self.set_back = False
         self.changes: Counter[str] = Counter()
         self.crimes: list[str] = []
         self.story: list[str] = []
@@ -259,8 +216,14 @@ class Model(Happenings):
 
 def check(steps, seed=0, *, unruly=False, tell=None) -> Kept:
     """Carry out steps, make the world whole, and see the promise come true."""
+    # The injector's own jitter is part of it.
+    before = random.getstate()
+    random.seed(seed)
     backoff._random.seed(seed)
-    answer = virtual.run(_check, steps, seed, unruly, tell)
+    try:
+        answer = virtual.run(_check, steps, seed, unruly, tell)
+    finally:
+        random.setstate(before)
     if isinstance(answer, Exception):
         raise answer
     return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from byfahrer import labels
 from byfahrer.engine.interface import EngineInfo
 from byfahrer.finding import OK, PROBLEM, WARNING, Finding
 from byfahrer.model import Container, SidecarSpec, one_line
@@ -84,6 +85,9 @@ def _ports_of(target: Container, spec: SidecarSpec) -> Iterator[Finding]:
     fronts = (front.port,) if isinstance(front, Address) else (443, 8443)
     named = " or ".join(f":{port}" for port in fronts)
     public = {port: ", ".join(places) for port, places in sorted(target.published.items())}
+    # Of a Swarm task, the service publishes them.
+    if not public and labels.SWARM_SERVICE not in target.labels:
+        yield Finding("ports", OK, f"'{target.name}' publishes no port: reachable from its networks only")
     if public and not public.keys() & set(fronts):
         others = ", ".join(f"{port} at {where}" for port, where in public.items())
         text = f"'{target.name}' publishes {others}, but not its sidecar's {named}"

@@ -139,6 +139,7 @@ def run(
       docker run -d -v /var/run/docker.sock:/var/run/docker.sock \\
           -v byfahrer:/var/lib/byfahrer -v byfahrer-run:/run/byfahrer byfahrer
     """
+    flags = options.told(more | {"allow_image": allow_image})
     policy = options.policy(more, allow_image=allow_image, own_id=options.own_id())
     made = options.authority(**more)
     chosen = settings.Settings(
@@ -146,6 +147,7 @@ def run(
         authority=made,
         admin=options.admin(admin_addr, more["state_dir"], made),
         resync=settings.resync(resync),
+        flags=flags,
         act=not observe,
     )
     if dry_run:
@@ -170,24 +172,25 @@ def ps(
     /,
     *,
     as_json: bool,
-    allow_image: tuple[str, ...],
     admin_addr: str,
     **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
 ) -> None:
     """
     List targets and their sidecars; those without one, with the reason.
 
-    What only a byfahrer that runs can know (what sidecars report, what went wrong) is asked on its socket.
+    What only a byfahrer that runs can know (what sidecars report, what went wrong, its flags) is asked on its socket.
 
     \b
     Examples:
       byfahrer ps
       byfahrer ps --json | jq -r '.[] | select(.state != "running") | .target'
     """
-    policy = options.policy(more, allow_image=allow_image)
-    chosen = options.authority(**more)
     socket = options.admin(admin_addr, more["state_dir"])
-    told = status.told(get(socket, "/status")) if socket else {}
+    answer = get(socket, "/status") if socket else None
+    options.as_daemon(more, answer)
+    policy = options.policy(more, allow_image=more.pop("allow_image"))
+    chosen = options.authority(**more)
+    told = status.told(answer)
 
     async def look(engine: DockerEngine) -> list[status.Row]:
         trusting = await manual.with_authority(engine, policy, chosen, options.own_id())
@@ -198,6 +201,8 @@ def ps(
         click.echo(json.dumps([row.as_json() for row in found], indent=2))
     else:
         click.echo(status.table(found, time.time()))
+    if socket and answer is None and found:
+        click.echo(f"no byfahrer answers at {socket}: health, bypass and problems are not known", err=True)
 
 
 @cli.command()
@@ -329,7 +334,8 @@ def main() -> NoReturn:
         code = cli.main(prog_name="byfahrer", standalone_mode=False) or 0
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "byfahrer"
-        code = _complain(2, f"{error.format_message().rstrip('.')} (see {command} --help)")
+        text = _misplaced(error) or f"{error.format_message().rstrip('.')} (see {command} --help)"
+        code = _complain(2, text)
     except (settings.SettingError, AddressError, AuthorityError, SocketError) as error:
         code = _complain(2, str(error))
     except (EngineError, PassingError, UnmetError, manual.ManualError, trust.TrustError) as error:
@@ -339,6 +345,15 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         code = 1
     _exit(code)
+
+
+def _misplaced(error: click.UsageError) -> str:
+    """What to say of an option that its command does not know, but byfahrer itself does."""
+    known = {text for each in cli.params for text in each.opts}
+    if isinstance(error, click.NoSuchOption) and error.option_name in known and error.ctx is not None:
+        command = error.ctx.command_path.removeprefix("byfahrer ")
+        return f"{error.option_name} goes before the command: byfahrer {error.option_name} … {command}"
+    return ""
 
 
 def _complain(code: int, text: str) -> int:

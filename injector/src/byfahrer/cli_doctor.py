@@ -15,12 +15,13 @@ from typing import Any
 import click
 
 from byfahrer import doctor as checks
-from byfahrer import folders, options, settings
+from byfahrer import folders, options, settings, status
 from byfahrer.ask import ask
 from byfahrer.engine.client import DockerEngine
 from byfahrer.engine.errors import EngineError
 from byfahrer.finding import OK, PROBLEM, Finding, bad
 from byfahrer.plan import Policy
+from byfahrer.serving.client import get
 
 
 @click.command()
@@ -34,8 +35,8 @@ def doctor(docker_host: str, /, *, as_json: bool, **more: Any) -> None:  # noqa:
     """
     Check the engine, our folders and every target; say what is wrong, and what to do about it.
 
-    Give it the flags and the environment that byfahrer run has. Each line is ok, warning or problem; with a problem,
-    the exit code is 1. It changes nothing.
+    A byfahrer that answers says what flags it has; where none does, give it the flags and the environment of byfahrer
+    run. Each line is ok, warning or problem; with a problem, the exit code is 1. It changes nothing.
 
     \b
     Examples:
@@ -45,6 +46,8 @@ def doctor(docker_host: str, /, *, as_json: bool, **more: Any) -> None:  # noqa:
     """
     own_id = options.own_id()
     admin = options.admin(more.pop("admin_addr"), more["state_dir"])
+    answer = get(admin, "/status") if admin else None
+    options.as_daemon(more, answer)
     policy = options.policy(more, allow_image=more.pop("allow_image"), own_id=own_id)
     chosen = options.authority(**more)
     # The folder is asked about where there is no authority too: a daemon has its own socket there.
@@ -52,7 +55,7 @@ def doctor(docker_host: str, /, *, as_json: bool, **more: Any) -> None:  # noqa:
     found: list[Finding] = []
 
     async def look(engine: DockerEngine) -> None:
-        found.extend(await examine(engine, policy, chosen))
+        found.extend(await examine(engine, policy, chosen, None if answer is None else status.told(answer)))
 
     ask(docker_host, look, connect=False)
     found += folders.state(state)
@@ -66,7 +69,9 @@ def doctor(docker_host: str, /, *, as_json: bool, **more: Any) -> None:  # noqa:
         sys.exit(1)
 
 
-async def examine(engine: DockerEngine, policy: Policy, chosen: settings.Authority | None) -> list[Finding]:
+async def examine(
+    engine: DockerEngine, policy: Policy, chosen: settings.Authority | None, told: status.Told | None
+) -> list[Finding]:
     """What there is to say of the engine, and of the folders that it shares with sidecars."""
     try:
         info = await engine.connect()
@@ -81,7 +86,7 @@ async def examine(engine: DockerEngine, policy: Policy, chosen: settings.Authori
             policy = replace(policy, authority=mount)
         else:
             findings.append(Finding("authority", OK, "off: each sidecar signs its own certificate"))
-        findings += await checks.examine(engine, info, policy, now=now)
+        findings += await checks.examine(engine, info, policy, now=now, told=told)
     except EngineError as error:
         findings.append(Finding("engine", PROBLEM, str(error)))
     return findings

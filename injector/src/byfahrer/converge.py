@@ -119,7 +119,7 @@ class _Convergence:
         keep, spare = self._keep, self._spare
         # Removed first: the name and the port can be held once only.
         actions: list[Action] = [
-            Remove(each, self._why_not(each), drain=self._fits(each))
+            Remove(each, self._why_not(each), drain=self._fits(each), brief=self._suspect(each))
             for each in sorted(self._sidecars, key=lambda each: each.id)
             if each is not keep and each is not spare
         ]
@@ -173,6 +173,9 @@ class _Convergence:
             and self._may_serve(sidecar)
             and (not self._wish or labels.wish_of(sidecar) == self._wish)
         )
+
+    def _suspect(self, sidecar: Container) -> bool:
+        return bool(sidecar.freedoms) or _lies(sidecar, self._spec) or not self._may_serve(sidecar)
 
     def _usable(self, sidecar: Container) -> bool:
         return (

@@ -118,7 +118,13 @@ async def _serve(
         on_stopping=stopping.signalled if settings.act else _keep_quiet,
         resync_interval=settings.resync,
     )
-    overview = Overview(where=engine.where, watch=watch, snapshot=reconciler.snapshot, depth=lambda: queue.depth)
+    overview = Overview(
+        where=engine.where,
+        watch=watch,
+        snapshot=reconciler.snapshot,
+        depth=lambda: queue.depth,
+        flags=settings.flags,
+    )
     if authority:
         overview.word_of = authority.word_of
     async with anyio.create_task_group() as tasks:

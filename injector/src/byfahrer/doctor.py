@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -38,8 +38,14 @@ class Scene:
     """Containers that say they are sidecars of ours and are none."""
 
 
-async def examine(engine: Engine, info: EngineInfo, policy: Policy, *, now: float) -> list[Finding]:
-    """Everything that the engine can be asked about. `now`: our clock when `info` came."""
+async def examine(
+    engine: Engine, info: EngineInfo, policy: Policy, *, now: float, told: status.Told | None = None
+) -> list[Finding]:
+    """
+    Everything that the engine can be asked about.
+
+    `now`: our clock when `info` came; `told`: what the daemon says of targets, None where none answers.
+    """
     scene = await look(engine, policy)
     return [
         *api(info),
@@ -47,8 +53,8 @@ async def examine(engine: Engine, info: EngineInfo, policy: Policy, *, now: floa
         *confinement(info, in_container=bool(policy.own_id), authority=policy.authority is not None),
         *clock(info, now),
         *swarm(info),
-        *await images(engine, wanted(scene.observed, policy), policy.pull),
-        *await targets(engine, scene),
+        *await images(engine, wanted(scene.observed, policy), policy.pull, told or {}),
+        *await targets(engine, scene, told),
         *ports(wanted(scene.observed, policy)),
         *unasked(scene.observed, policy),
         *leftovers(scene),
@@ -112,13 +118,19 @@ async def rights(engine: Engine) -> list[Finding]:
     return [Finding("rights", PROBLEM, "the engine says that it started a container that cannot be there")]
 
 
-async def images(engine: Engine, found: Iterable[tuple[Container, SidecarSpec]], pull: Pull) -> list[Finding]:
-    """Whether the images of sidecars are there, or will be."""
+async def images(
+    engine: Engine, found: Iterable[tuple[Container, SidecarSpec]], pull: Pull, told: status.Told
+) -> list[Finding]:
+    """Whether the images of sidecars are there, or will be; not again where the daemon tells that they are not."""
     users: dict[str, list[str]] = {}
     for target, spec in found:
-        users.setdefault(spec.image, []).append(target.name)
+        names = users.setdefault(spec.image, [])
+        if not any(repr(spec.image) in text for text in status.reasons(target.name, told.get(target.id, {}))):
+            names.append(target.name)
     findings = []
     for image, names in sorted(users.items()):
+        if not names:
+            continue
         if await engine.image_id(image) is None:
             text = f"{missing(image)}; it is wanted for {named(names)}"
             level = PROBLEM if pull is Pull.NEVER else WARNING
@@ -134,30 +146,47 @@ async def images(engine: Engine, found: Iterable[tuple[Container, SidecarSpec]],
     return findings
 
 
-async def targets(engine: Engine, scene: Scene) -> list[Finding]:
+async def targets(engine: Engine, scene: Scene, told: status.Told | None) -> list[Finding]:
     """Who asks for a sidecar, and has none or one that does not serve."""
+    known = told or {}
     findings = []
     served = 0
     for row in scene.rows:
         name = one_line(row.target, 100)
-        if row.problems:
+        why = _why(row, known.get(row.target_id, {}))
+        if why and (row.problems or row.state in ("running", "missing")):
             has = f"keeps '{row.sidecar}' as it is" if row.sidecar else "gets no sidecar"
-            findings.append(Finding("targets", PROBLEM, f"'{name}' {has}: {'; '.join(row.problems)}"))
+            findings.append(Finding("targets", PROBLEM, f"'{name}' {has}: {why}"))
         elif row.state == "running":
             served += 1
-        elif row.state == "missing":
+        elif row.state == "missing" and told is None:
             findings.append(
-                Finding("targets", WARNING, f"'{name}' asks for a sidecar and has none yet: start byfahrer run")
+                Finding("targets", PROBLEM, f"'{name}' asks for a sidecar and has none: start byfahrer run")
             )
+        elif row.state == "missing":
+            text = f"'{name}' asks for a sidecar and has none yet, and byfahrer does not say why: see its log"
+            findings.append(Finding("targets", WARNING, text))
         elif row.state == "stale":
             text = f"'{row.sidecar}' is in a namespace that its target has left: byfahrer run restarts it"
             findings.append(Finding("targets", WARNING, text))
         elif row.state != "orphan":
-            words = await _last_words(engine, row.sidecar_id)
+            reason = f"; {why}" if why else await _last_words(engine, row.sidecar_id)
             findings.append(
-                Finding("targets", PROBLEM, f"'{row.sidecar}' of '{name}' does not serve: {row.state}{words}")
+                Finding("targets", PROBLEM, f"'{row.sidecar}' of '{name}' does not serve: {row.state}{reason}")
             )
+    shown = {row.target_id for row in scene.rows}
+    for target_id, each in known.items():
+        if each.get("error") and target_id not in shown:
+            findings.append(Finding("targets", PROBLEM, f"'{one_line(str(each.get('name')), 100)}': {each['error']}"))
     return findings or [Finding("targets", OK, f"{served} served, nobody waits")]
+
+
+def _why(row: status.Row, told: Mapping[str, Any]) -> str:
+    """What is wrong about a target, by its labels or as the daemon tells; each once."""
+    texts = [*row.problems, *status.reasons(row.target, told)]
+    if (error := str(told.get("error") or "")) and not any(error in text for text in texts):
+        texts.append(error)
+    return "; ".join(dict.fromkeys(texts))
 
 
 async def _last_words(engine: Engine, sidecar_id: str) -> str:
@@ -177,7 +206,8 @@ def unasked(observed: Iterable[Observed], policy: Policy) -> Iterator[Finding]:
         found = labels.collect(target.labels, each.service_labels, target.inherited)
         others = [annotation.label for name, annotation in sorted(found.items()) if name != labels.ENABLE]
         covered = policy.covers({**each.service_labels, **target.labels})
-        if others and labels.PROXY_IMAGE not in found and covered and not own_sidecars(each, policy):
+        lone = others and labels.PROXY_IMAGE not in found and covered and not own_sidecars(each, policy)
+        if lone and not plan(each, policy).problems:  # which are told already
             asking = f"{labels.SHORT}{labels.PROXY_IMAGE}, which asks for a sidecar"
             yield Finding("labels", WARNING, f"'{target.name}' has {named(others)}, but no {asking}")
 

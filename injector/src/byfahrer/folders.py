@@ -179,17 +179,17 @@ def daemon(path: Path) -> list[Finding]:
 
 
 def _reported(target: dict[str, Any]) -> Iterator[Finding]:
-    """What the daemon alone knows of a target: what became of its actions, and what its sidecar says of itself."""
+    """What the sidecar of a target says of itself; what the daemon says of a target is told with that."""
     name = one_line(str(target.get("name")), 100)
-    if target.get("error"):
-        yield Finding("daemon", PROBLEM, f"'{name}': {target['error']}")
     report = target.get("report")
     if not isinstance(report, dict):
         return
     bypass, certificate = report.get("bypass"), report.get("certificate")
-    if report.get("ready") is False:
-        yield Finding("daemon", WARNING, f"the sidecar of '{name}' is not ready: {report.get('fault') or 'it starts'}")
-    if isinstance(bypass, list) and bypass:
+    fault = str(report.get("fault") or "it starts") if report.get("ready") is False else ""
+    if fault:
+        yield Finding("daemon", WARNING, f"the sidecar of '{name}' is not ready: {fault}")
+    # One that is strict has said it.
+    if isinstance(bypass, list) and bypass and str(bypass[0]) not in fault:
         text = f"'{name}' also listens on {', '.join(map(str, bypass))}: whoever reaches that goes round TLS"
         yield Finding("daemon", WARNING, f"{text}; have it listen on 127.0.0.1")
     if isinstance(certificate, dict) and certificate.get("failing"):

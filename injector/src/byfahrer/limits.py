@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from byfahrer.labels import CAP_ADD, CPUS, MEMORY, PIDS, Annotations, LabelError
-from byfahrer.model import SidecarSpec
+from byfahrer.model import Container, SidecarSpec
 
 _ALL = """
     AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER
@@ -162,6 +162,16 @@ def forbidden(found: Annotations, spec: SidecarSpec, limits: Limits) -> list[str
         allowed = ", ".join(sorted(limits.capabilities)) or "none"
         texts.append(str(found[CAP_ADD].error(f"allowed capabilities (--allow-capability): {allowed}")))
     return texts
+
+
+def exceeds(sidecar: Container, limits: Limits) -> bool:
+    """
+    Whether one that exists may use more than the operator allows by now.
+
+    One without a limit may be of an engine that cannot set it, and would be made again without.
+    """
+    bounds = [(getattr(sidecar, each.label), getattr(limits, each.label).most) for each in RESOURCES]
+    return any(most and value > most for value, most in bounds)
 
 
 def as_root(user: str) -> str:

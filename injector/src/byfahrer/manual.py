@@ -162,7 +162,7 @@ async def _eject(engine: Engine, sidecars: Iterable[Container]) -> list[Ejected]
         observed = await observe(engine, target_id)
         target = observed.target
         with suppress(NotFoundError, ConflictError):  # it goes anyway
-            await engine.stop(sidecar.id, DRAIN)
+            await engine.stop(sidecar.id, DRAIN if sidecar.stop_timeout is None else sidecar.stop_timeout)
         await engine.remove(sidecar.id)
         name = target.name if target else sidecar.labels.get(labels.TARGET_NAME, target_id[:12])
         found = labels.collect(target.labels, observed.service_labels) if target and target.alive else {}

@@ -139,6 +139,11 @@ class Container:
     """As it was created; empty for the image's own."""
     capabilities: tuple[str, ...] = ()
     """What it was given explicitly: sorted, without `CAP_`. All others it lacks, unless `freedoms` says otherwise."""
+    memory: int = 0
+    """Bytes that it may use at most; 0 or less where nothing is said, or the engine cannot limit it. Likewise these."""
+    pids: int = 0
+    cpus: int = 0
+    """Billionths of a CPU."""
     freedoms: tuple[str, ...] = ()
     """What this container may do and no sidecar of ours may, in words: labels say what it claims, this what it is."""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -275,6 +280,8 @@ class Remove:
     why: str
     drain: bool = False
     """Whether someone may still be talking through it."""
+    brief: bool = False
+    """Whether its own word on how long that takes counts for nothing: it is none that we would make."""
 
 
 Action = Inject | Start | Restart | Remove | Rename

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from byfahrer import settings
 from byfahrer.authority import state
@@ -22,6 +23,12 @@ SIDECAR = (
 )  # fmt: skip
 """What `sidecar` adds to a command."""
 
+JUDGING = (
+    "allow_image", "only_label", "sidecar_user", "sidecar_memory", "sidecar_pids", "sidecar_cpus", "allow_capability",
+    "pull", "authority",
+)  # fmt: skip
+"""What decides who is refused. No folders, which may have other names here, and nothing that could be secret."""
+
 only_label = click.option(
     "--only-label",
     multiple=True,
@@ -32,7 +39,7 @@ only_label = click.option(
 
 allow_image = click.option(
     "--allow-image", multiple=True, default=settings.ALLOW_IMAGES, metavar="PATTERN", envvar="BYFAHRER_ALLOW_IMAGE",
-    help="As the daemon has it, to tell whom it refuses.",
+    help="As the daemon has it, to tell whom it refuses.  [default: what the daemon says that it has]",
 )  # fmt: skip
 
 
@@ -80,6 +87,29 @@ def sidecar(command: Command) -> Command:
 def policy(given: dict[str, Any], **more: Any) -> Policy:  # noqa: ANN401 - as `settings.policy` takes them
     """The operator's decisions; takes what `sidecar` has added out of `given`. SettingError."""
     return settings.policy(**{name: given.pop(name) for name in SIDECAR}, **more)
+
+
+def told(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the daemon tells of its flags."""
+    return {name: given[name] for name in JUDGING}
+
+
+def as_daemon(given: dict[str, Any], answer: object) -> None:
+    """Where the user gave a flag neither here nor in the environment, have what the daemon that answered was given."""
+    flags = answer.get("flags") if isinstance(answer, dict) else None
+    context = click.get_current_context()
+    if not isinstance(flags, dict):
+        return
+    for name in JUDGING:
+        value = flags.get(name)
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            continue
+        if isinstance(given[name], str) and isinstance(value, str):
+            given[name] = value
+        elif (
+            isinstance(given[name], tuple) and isinstance(value, list) and all(isinstance(each, str) for each in value)
+        ):
+            given[name] = tuple(value)
 
 
 state_dir = click.option(

@@ -38,6 +38,8 @@ class Overview:
     snapshot: Callable[[], Snapshot]
     depth: Callable[[], int]
     """How many targets wait to be looked at, or are being looked at."""
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    """By which targets are judged, as they were given."""
     word_of: Words = _no_words
     engine: EngineInfo | None = field(default=None)
     """As it was when it was connected to last; None before the first full look was over."""
@@ -64,6 +66,7 @@ class Overview:
                 "api_version": engine.api_version if engine else "",
                 "role": engine.role if engine else "",
             },
+            "flags": dict(self.flags),
             "last_event": _time(self.watch.last_event),
             "last_resync": _time(self.watch.last_resync),
             "events": self.watch.events,

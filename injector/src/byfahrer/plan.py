@@ -14,9 +14,21 @@ from dataclasses import dataclass, field, replace
 
 from byfahrer import labels
 from byfahrer.allow import ImagePattern
-from byfahrer.converge import converge, fits
-from byfahrer.limits import Limits, forbidden
-from byfahrer.model import NOTHING, Container, Mount, Observed, Plan, Problem, Remove, SidecarSpec, Status
+from byfahrer.converge import converge, fits, unwell
+from byfahrer.limits import Limits, exceeds, forbidden
+from byfahrer.model import (
+    NOTHING,
+    Action,
+    Container,
+    Mount,
+    Observed,
+    Plan,
+    Problem,
+    Remove,
+    Restart,
+    SidecarSpec,
+    Status,
+)
 from byfahrer.spec import NO_LOG, Log, sidecar_spec
 
 
@@ -59,6 +71,10 @@ class Policy:
         """Whether one that exists could have been made today, by what labels can ask for."""
         return self.allows(sidecar.image) and self.limits.capabilities.issuperset(sidecar.capabilities)
 
+    def would_make(self, sidecar: Container) -> bool:
+        """Whether its image and its confinement are such as ours."""
+        return self.allows(sidecar.image) and not sidecar.freedoms
+
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
@@ -88,12 +104,19 @@ def plan(observed: Observed, policy: Policy) -> Plan:
     wish = _wish(observed, policy)
     if wish.spec is None or target is None:
         gone = sorted(ours, key=lambda each: (each.id not in observed.proven, each.id))
+        stays: Container | None = None
+        restarts: list[Action] = []
         if wish.leave and target is not None:
             stays = next((each for each in gone if _stays(each, observed, target)), None)
-            gone = [each for each in gone if each is not stays]
         elif wish.keep and target is not None:
-            gone = [each for each in gone if each is not _serving(gone, observed, target, policy)]
-        return Plan(tuple(Remove(each, wish.without, alive) for each in gone), wish.problems)
+            stays = _serving(gone, observed, target, policy)
+            if stays is not None and (why := unwell(stays, observed)):
+                restarts = [Restart(stays, why)]
+        removals = (
+            Remove(each, wish.without, alive, not policy.would_make(each)) for each in gone if each is not stays
+        )
+        actions = [*removals, *restarts]
+        return Plan(tuple(actions), wish.problems)
     found = converge(wish.spec, observed, target, ours, policy.may_serve, wish.by_hand)
     return replace(found, problems=wish.problems)
 
@@ -118,9 +141,14 @@ def _stays(sidecar: Container, observed: Observed, target: Container) -> bool:
 
 
 def _serving(sidecars: list[Container], observed: Observed, target: Container, policy: Policy) -> Container | None:
-    """A sidecar that does its work, and that could have been made by us today."""
+    """
+    A sidecar that does its work, and that could have been made by us today.
+
+    One that is about to be replaced may use more for so long: what every sidecar gets can become less.
+    """
     for each in sidecars:
-        if fits(each, target, observed.joined) and not each.freedoms and policy.may_serve(each):
+        ours = not each.freedoms and policy.may_serve(each) and not exceeds(each, policy.limits)
+        if ours and fits(each, target, observed.joined):
             return each
     return None
 

@@ -26,7 +26,8 @@ PROJECT: Final = "com.docker.compose.project"
 HEAD: Final = (
     f"Sidecars as byfahrer {__version__} would make them. They are compose's: byfahrer looks after its own ones only.",
     "Publish their ports on the targets. Where byfahrer runs too, take its labels off those, or it makes another.",
-    "When a target restarts, its sidecar stays behind in the old network namespace: restart it too.",
+    "When a target restarts, its sidecar stays behind in the old network namespace.",
+    "Restart the target first, then the sidecar; or make both anew (docker-compose up -d --force-recreate).",
     "Each signs its own certificate, unless SSLTERM_CERT and SSLTERM_KEY name files in a volume.",
     "The authority of byfahrer gives certificates to byfahrer's own sidecars only.",
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from byfahrer import spec
 from byfahrer.allow import ImagePattern
@@ -67,6 +68,8 @@ class Settings:
     """Socket for status and metrics; None for none."""
     resync: float
     """Seconds between full looks at the engine."""
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    """As they were given, for commands that have to judge as the daemon does."""
     act: bool = True
     """False: watch, and say what would be done; nothing on the engine is changed, and nothing signed."""
     workers: int = 8

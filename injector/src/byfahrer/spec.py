@@ -61,7 +61,7 @@ SPARE_TIME: Final = 2
 """Seconds between the end of a sidecar's own drain and the end that is put to it from outside."""
 
 LONGEST_DRAIN: Final = 24 * 3600
-"""Seconds that are taken over from a target's own stop timeout."""
+"""Seconds that a label may ask for, and that are taken over from a target's own stop timeout."""
 
 MOST_ERRORS: Final = 5
 """Of one target; an image can carry labels by the ten thousand."""
@@ -154,6 +154,9 @@ def sidecar_spec(
     except SettingError as error:
         at_fault = found.get(error.name, Annotation(f"{SHORT}{error.name}", error.value))
         return [at_fault.error(_in_labels(error.accepts))]
+    if settings.drain_timeout > LONGEST_DRAIN:
+        # What it replaces serves on until it has ended, and the label may have come with an image.
+        return [found["drain-timeout"].error(f"a duration of at most {LONGEST_DRAIN // 3600}h")]
     return SidecarSpec(
         image=image,
         env=tuple(sorted(environ.items())),

@@ -40,6 +40,8 @@ class Row:
     `running`, `waiting` (for its target to listen), `unhealthy`, `refused`, `missing`, `orphan`, `stale` (its target
     has restarted), or the engine's word for it.
     """
+    reason: str = ""
+    """Why it waits, where the daemon knows."""
     frontend: str = ""
     backend: str = ""
     since: int = 0
@@ -60,6 +62,8 @@ class Row:
         first = (one_line(self.target, 100), self.sidecar or "-")
         if self.problems:
             return (*first, one_line(f"{self.state}: {'; '.join(self.problems)}"))
+        if self.reason:
+            return (*first, one_line(f"{self.state}: {self.reason}"))
         addresses = one_line(f"{self.frontend} -> {self.backend}", 200) if self.frontend else "-"
         word = self.certificate.partition(":")[0]
         state = f"{self.state}, certificate {word}" if word in ("failing", "expired") else self.state
@@ -116,16 +120,22 @@ def _with(row: Row, told: Mapping[str, Any], words: str) -> Row:
     if row.state == "running" and isinstance(report, dict):
         row = replace(row, bypass=_texts(report.get("bypass")))
         if report.get("phase") == "waiting":
-            row = replace(row, state="waiting")
+            fault = report.get("fault")
+            reason = one_line(fault.removeprefix("waiting").lstrip(": "), 500) if isinstance(fault, str) else ""
+            row = replace(row, state="waiting", reason=reason)
         elif report.get("ready") is False and report.get("phase") == "serving":
             row = replace(row, state="unhealthy")
             problems.append(one_line(str(report.get("fault") or "it is not ready")))
-    prefix = f"'{row.target}': "
     # The one that serves has no part in what keeps its target from another one, but people have to know of it.
-    problems += [text.removeprefix(prefix) for text in _texts(told.get("problems"))]
+    problems += reasons(row.target, told)
     if words and not any(words in each for each in problems):
         problems.append(f"its last words: {one_line(words, 300)}")
     return replace(row, problems=tuple(dict.fromkeys(problems)))
+
+
+def reasons(target: str, told: Mapping[str, Any]) -> list[str]:
+    """The problems that the daemon tells of a target, without its name."""
+    return [text.removeprefix(f"'{target}': ") for text in _texts(told.get("problems"))]
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -93,12 +93,14 @@ def backend_listens(settings: Settings) -> bool:
         own = netns.read_addresses()
         if not backends or not all(netns.is_here(host, own) for host, _ in backends):
             return True
+    elif len({port for _, port in backends}) != 1:
+        return False  # what the sidecar chose was the only one then; which of several it was cannot be known here
     found = netns.listening({port for _, port in backends})
     return any(netns.takes(found, host, port) for host, port in backends)
 
 
 def _backends(settings: Settings) -> list[tuple[str, int]]:
-    """Addresses of the backend."""
+    """Addresses of the backend; of all that it could be, where the sidecar chose."""
     from sslterm import netns
 
     wanted, front = settings.backend_addr, settings.frontend_addr
@@ -108,19 +110,24 @@ def _backends(settings: Settings) -> list[tuple[str, int]]:
         except (OSError, UnicodeError):
             return []  # a name of somewhere else, which was found when the sidecar started
         return [(str(address[0]), int(address[1])) for *_, address in answers]
-    # What the sidecar chose was the only one then; which of several it was cannot be known here.
     own_port = front.port if isinstance(front, Address) else None
-    found = netns.candidates(netns.read_listeners(), own_port=own_port)
-    return [(host, each.port) for each in found for host in each.hosts] if len(found) == 1 else []
+    listeners = netns.read_listeners()
+    if front is AUTO:  # one of these is the sidecar's, whose user is ours
+        listeners = [each for each in listeners if each.port not in AUTO_PORTS or each.uid != os.geteuid()]
+    found = netns.candidates(listeners, own_port=own_port)
+    return [(host, each.port) for each in found for host in each.hosts]
 
 
 def bypass_of(settings: Settings) -> str:
     """How clients could go round TLS at this moment; empty, if they cannot."""
     from sslterm import bypass, netns  # here, because only a strict sidecar has a use for it
 
-    backends = _backends(settings)
-    ports = bypass.audited(backends, netns.read_addresses())
-    return bypass.fault_of(bypass.around(netns.listening(ports))) if ports else ""
+    try:
+        ports = bypass.audited(_backends(settings), netns.read_addresses())
+        found = netns.listening(ports) if ports else []
+    except OSError as error:
+        return bypass.blind(error)
+    return bypass.fault_of(bypass.around(found, bypass.own_addresses(settings)))
 
 
 def probe(host: str, port: int, timeout: float, proxies: Networks = ()) -> str | None:

@@ -83,6 +83,9 @@ class Door:
         self._tasks: TaskGroup | None = None
         self._news = anyio.Event()
         self._gated = False
+        self._listens = True
+        """What the last look at the backend found; without any, the port is open."""
+        self._blind = False
         self._leaving = False
         self._since = monotonic()
         self.open = False
@@ -130,7 +133,8 @@ class Door:
         while seen * _LOOK < _SUCCEEDED:
             await anyio.sleep(_LOOK)
             own = self._own
-            seen = seen + 1 if own and netns.listening({own.port}).count(own) > self.open else 0
+            found = self._listening({own.port}) if own else None
+            seen = seen + 1 if own and found and found.count(own) > self.open else 0
 
     async def _keep(self, *hints: Callable[[], Awaitable[None]]) -> None:
         async with anyio.create_task_group() as tasks:
@@ -158,10 +162,7 @@ class Door:
             await anyio.sleep(_OFTEN)  # however many come: a look now and then is enough
 
     async def _look(self) -> None:
-        try:
-            listens = self._backend_listens()
-        except OSError:  # no descriptor left, mostly: what cannot be seen has not changed
-            return
+        listens = self._backend_listens()
         if listens == self.open or self._leaving:
             return
         if listens:
@@ -173,8 +174,22 @@ class Door:
         if not self._gated:
             return True
         ports = {each.sockaddr[1] for each in self._backends}
-        found = netns.listening(ports)
-        return any(netns.takes(found, str(each.sockaddr[0]), each.sockaddr[1]) for each in self._backends)
+        found = self._listening(ports)
+        if found is not None:
+            self._listens = any(netns.takes(found, str(each.sockaddr[0]), each.sockaddr[1]) for each in self._backends)
+        return self._listens
+
+    def _listening(self, ports: set[int]) -> list[netns.Listener] | None:
+        """Who listens on `ports`; None where that cannot be seen, as without a free file descriptor."""
+        try:
+            found = netns.listening(ports)
+        except OSError as error:
+            if not self._blind:
+                self._report("WARNING", f"Cannot look who listens here: {error.strerror or error}; trying again")
+            self._blind = True
+            return None
+        self._blind = False
+        return found
 
     async def _open(self) -> None:
         settings = self._settings

@@ -179,7 +179,7 @@ async def _resolve(wanted: Address, own_port: int | None, report: Callable[[str,
     backends = tuple(dict.fromkeys(Backend(family, tuple(address)) for family, _, _, _, address in answers))
     here = netns.read_addresses()
     hosts = [str(each.sockaddr[0]) for each in backends]
-    away = [host for host in hosts if not ipaddress.ip_address(host.partition("%")[0]).is_loopback and host not in here]
+    away = [host for host in hosts if not netns.is_here(host, here)]
     if away:
         report("WARNING", f"backend-addr={wanted}: plaintext leaves this network namespace, to {', '.join(away)}")
     if wanted.port == own_port and len(away) < len(hosts):

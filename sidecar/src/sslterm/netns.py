@@ -165,13 +165,19 @@ def listening(ports: Container[int]) -> list[Listener]:
 
 def is_here(host: str, own: Container[str]) -> bool:
     """Whether this is an address of this namespace, which has the addresses `own` besides loopback."""
-    host = host.partition("%")[0]
-    return ipaddress.ip_address(host).is_loopback or host in own
+    address = _dialled(host)
+    return address.is_loopback or str(address) in own
+
+
+def _dialled(host: str) -> IPAddress:
+    """Where a connection to this address goes: one to the unspecified address goes to loopback (tcp_v6_connect)."""
+    address = _address(ipaddress.ip_address(host.partition("%")[0]).packed)
+    return ipaddress.ip_address(_V4 if address.version == 4 else _V6) if address.is_unspecified else address
 
 
 def takes(listeners: Iterable[Listener], host: str, port: int) -> bool:
     """Whether one of `listeners` takes connections to this address; as for `_loopback_hosts`, `::` is both families."""
-    address = ipaddress.ip_address(host.partition("%")[0])
+    address = _dialled(host)
     return any(
         each.port == port
         and (each.host == address or (each.host.is_unspecified and each.host.version in (6, address.version)))

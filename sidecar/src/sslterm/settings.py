@@ -496,7 +496,7 @@ class Settings:
     )  # fmt: skip
     strict: bool = _setting(
         False, "off", "on or off",
-        "Be unhealthy while the backend also listens on an address by which clients can go round TLS.", _switch,
+        "Be not ready (byfahrer ps, /ready, sslterm check) while clients can go round TLS to the backend.", _switch,
     )  # fmt: skip
     admin_addr: UnixAddress | None = _setting(
         None, "none", "unix:/path/to.sock or none",

@@ -18,6 +18,7 @@ from anyio import CancelScope
 
 from sslterm import netns
 from sslterm.audit import Audit
+from sslterm.bypass import own_addresses
 from sslterm.certs import tickets
 from sslterm.certs.bundle import Rejected, Source
 from sslterm.certs.files import AuthoritiesFile, FilePair
@@ -77,7 +78,7 @@ class _Sidecar:
         self._relief = anyio.Event()
         """Set when we are to leave as soon as another one serves."""
         self._health = Health()
-        self._audit = Audit(report)
+        self._audit = Audit(report, own_addresses(settings))
         self._store = Store(settings.mode, settings.tls_profile, settings.client_auth)
         self._relay = self._choose_relay()
         self._serving = anyio.Event()

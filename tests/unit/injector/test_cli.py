@@ -1,9 +1,11 @@
 """The command line by itself; what needs an engine is in tests/engine."""
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
-from byfahrer import __version__, cli
+from byfahrer import __version__, cli, status
 
 
 @pytest.fixture
@@ -72,6 +74,27 @@ def test_flags_win_over_the_environment_and_that_over_defaults(ran):
     assert flags.resync == 7
 
 
+@pytest.mark.parametrize(
+    ("answer", "rows", "options", "told"),
+    [
+        (None, 1, (), True),
+        (None, 0, (), False),
+        ({}, 1, (), False),
+        (None, 1, ("--admin-addr", "none"), False),
+    ],
+)
+def test_ps_tells_that_no_daemon_answers_where_there_is_one_to_be(monkeypatch, tmp_path, answer, rows, options, told):
+    found = [status.Row(target="www", target_id="1", state="running")] * rows
+    monkeypatch.setattr(cli, "get", lambda *_: answer)
+    monkeypatch.setattr(cli, "ask", lambda *_: found)
+    done = invoke("ps", "--json", "--state-dir", str(tmp_path), *options)
+
+    assert done.exit_code == 0
+    assert len(json.loads(done.stdout)) == rows
+    line = f"no byfahrer answers at {tmp_path}/admin.sock: health, bypass and problems are not known\n"
+    assert done.stderr == (line if told else "")
+
+
 @pytest.mark.parametrize("arguments", [["bogus"], ["run", "--bogus"], ["run", "--resync", "x"], ["eject"]])
 def test_main_ends_with_2_and_one_line(monkeypatch, capsys, arguments):
     monkeypatch.setattr(cli.sys, "argv", ["byfahrer", *arguments])
@@ -81,6 +104,16 @@ def test_main_ends_with_2_and_one_line(monkeypatch, capsys, arguments):
 
     assert ended.value.code == 2
     assert (said.out, said.err.count("\n")) == ("", 1)
+
+
+def test_an_option_after_its_command_is_told_where_it_goes(monkeypatch, capsys):
+    monkeypatch.setattr(cli.sys, "argv", ["byfahrer", "ca", "ls", "--log-level", "debug"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code == 2
+    line = "byfahrer: --log-level goes before the command: byfahrer --log-level … ca ls\n"
+    assert capsys.readouterr().err == line
 
 
 def test_the_authority_is_configured_by_flags_or_the_environment_or_not_at_all(ran, tmp_path):

@@ -148,17 +148,19 @@ def test_an_old_one_whose_target_restarted_is_brought_back_while_the_new_one_is_
 
 
 def test_where_neither_serves_the_new_one_alone_is_brought_back():
-    first, second = planned(OLD, NEW, target=replace(TARGET, started_at=300)).actions
-
-    assert first == Remove(OLD, "what is asked for has changed", drain=False)
-    assert second == Restart(NEW, "its target has restarted")
+    assert planned(OLD, NEW, target=replace(TARGET, started_at=300)).actions == (
+        Remove(OLD, "what is asked for has changed", drain=False),
+        Restart(NEW, "its target has restarted"),
+        Rename(NEW, "www-proxy"),
+    )
 
 
 def test_a_new_one_that_cannot_share_its_port_has_it_for_itself():
     new = replace(NEW, status=Status.EXITED, labels=sidecar_labels(TARGET, SPEC))
-    first, second = planned(OLD, new).actions
+    first, *others = planned(OLD, new).actions
 
-    assert (first.sidecar, second) == (OLD, Start(new))
+    assert first.sidecar == OLD
+    assert others == [Start(new), Rename(new, "www-proxy")]
 
 
 def test_of_three_one_goes_at_once_and_the_one_that_serves_stays():
@@ -212,6 +214,13 @@ class TestUnwell:
         mine = sidecar(SPEC, "b")
 
         assert planned(mine, silent=frozenset({mine.id})).actions == (Restart(mine, "it is not heard of any more"),)
+
+    def test_one_that_stays_although_its_targets_labels_are_wrong_now_is_restarted_too(self):
+        wrong = replace(TARGET, labels=TARGET.labels | {"byfahrer.mode": "x"})
+        mine = sidecar(SPEC, "b", health="unhealthy")
+
+        assert planned(mine, target=wrong).actions == (Restart(mine, "it is unhealthy"),)
+        assert planned(replace(mine, health=""), target=wrong).actions == ()
 
     def test_one_whose_target_restarted_is_restarted_for_that(self):
         mine = sidecar(SPEC, "b", health="unhealthy", started_at=1)

@@ -33,8 +33,8 @@ class World:
         await Reconciler(self.engine, self.policy).reconcile(key)
         return self.engine.sidecars(key)[0].id
 
-    async def findings(self, info=INFO, now=1000.0):
-        return await doctor.examine(self.engine, info, self.policy, now=now)
+    async def findings(self, info=INFO, now=1000.0, told=None):
+        return await doctor.examine(self.engine, info, self.policy, now=now, told=told)
 
     async def bad(self, check, **more):
         """What is no `ok` of one check."""
@@ -53,7 +53,7 @@ async def test_nothing_is_wrong_where_all_is_well_and_nothing_is_changed(world):
     found = await world.findings()
 
     assert {each.level for each in found} == {Level.OK}
-    assert {each.check for each in found} == {"api", "rights", "engine", "clock", "swarm", "images", "targets"}
+    assert {each.check for each in found} == {"api", "rights", "engine", "clock", "swarm", "images", "targets", "ports"}
     assert world.engine.all == before
 
 
@@ -131,6 +131,15 @@ async def test_an_image_that_is_not_there():
     assert "before it is asked for" in (await world.bad("images"))[0][1]
 
 
+async def test_an_image_that_the_daemon_cannot_pull_is_told_with_its_target(world):
+    world.engine.images.clear()
+    key = world.engine.run("www", ASKS)
+    told = {key: {"problems": ["'www': image 'sslterm' is not on this engine, and cannot be pulled: no"]}}
+
+    assert await world.bad("images", told=told) == []
+    assert [level for level, _ in await world.bad("targets", told=told)] == ["problem"]
+
+
 async def test_a_target_that_is_refused_or_waits(world):
     world.engine.run("bad", ASKS | {"byfahrer.mode": "x"})
     world.engine.run("host", ASKS, network_mode="host")
@@ -140,11 +149,35 @@ async def test_a_target_that_is_refused_or_waits(world):
     world.engine.bounce(stale)
     found = await world.bad("targets")
 
-    assert [level for level, _ in found] == ["problem", "problem", "warning", "warning"]
+    assert [level for level, _ in found] == ["problem", "problem", "problem", "warning"]
     assert found[0][1] == "'bad' gets no sidecar: byfahrer.mode='x': expected http or tcp"
     assert found[1][1].startswith("'host' gets no sidecar: --network host: expected")
-    assert found[2][1] == "'late' asks for a sidecar and has none yet: start byfahrer run"
+    assert found[2][1] == "'late' asks for a sidecar and has none: start byfahrer run"
     assert found[3][1].startswith("'stale-proxy' is in a namespace that its target has left")
+
+
+async def test_a_daemon_that_answers_is_not_to_be_started_and_its_reasons_are_told_once(world):
+    late = world.engine.run("late", ASKS)
+    (unknown,) = await world.bad("targets", told={})
+    error = {"problems": ["'late': image pull failed: no"], "error": "image pull failed: no"}
+    (pulled,) = await world.bad("targets", told={late: error})
+    (other,) = await world.bad("targets", told={late: {"error": "odd"}})
+    found = await world.bad("targets", told={"x" * 64: {"name": "gone", "error": "cannot look"}})
+
+    text = "'late' asks for a sidecar and has none yet, and byfahrer does not say why: see its log"
+    assert unknown == ("warning", text)
+    assert pulled == ("problem", "'late' gets no sidecar: image pull failed: no")
+    assert other == ("problem", "'late' gets no sidecar: odd")
+    assert found[1:] == [("problem", "'gone': cannot look")]
+
+
+async def test_why_a_sidecar_has_ended_is_told_as_the_daemon_does(world):
+    key = world.engine.run("www", ASKS)
+    world.engine.down(await world.serve(key), code=1)
+    world.engine.words = "port 8081 is taken"
+    (found,) = await world.bad("targets", told={key: {"problems": ["'www': port conflict: 8081"]}})
+
+    assert found == ("problem", "'www-proxy' of 'www' does not serve: exited (1); port conflict: 8081")
 
 
 async def test_a_sidecar_that_has_ended_and_its_last_words(world):
@@ -175,6 +208,14 @@ async def test_ports_by_which_nobody_gets_to_a_sidecar_or_everybody_round_it(wor
     )
 
 
+async def test_a_target_that_publishes_nothing_is_a_hint_and_no_more(world):
+    world.engine.run("www", ASKS)
+    world.engine.run("task", ASKS | {"com.docker.swarm.service.id": "svc"})
+    found = [each for each in await world.findings() if each.check == "ports"]
+
+    assert found == [Finding("ports", Level.OK, "'www' publishes no port: reachable from its networks only")]
+
+
 async def test_ports_that_a_sidecar_may_not_bind(world):
     world.engine.run("www", ASKS | {"byfahrer.frontend": ":443"}, first_port=1024)
     world.engine.run("high", ASKS, first_port=1024)
@@ -185,13 +226,17 @@ async def test_ports_that_a_sidecar_may_not_bind(world):
 
 
 async def test_labels_that_ask_for_nothing(world):
-    world.engine.run("www", {"byfahrer.frontend": ":443", "org.qnib.byfahrer.mode": "tcp"})
+    own = {"byfahrer.frontend": ":443", "org.qnib.byfahrer.mode": "tcp"}
+    world.engine.run("www", own, inherited=frozenset(own))
+    world.engine.run("lone", {"byfahrer.memory": "64m"})
     world.engine.run("off", {"byfahrer.enable": "false"})
     world.engine.run("plain", {"com.example": "x"})
     hand = world.engine.run("hand", {"byfahrer.names": "x"})
     await Reconciler(world.engine, world.policy).reconcile(hand, wish_by_hand("sslterm", {}))
     (found,) = await world.bad("labels")
 
+    (lone,) = await world.bad("targets")
+    assert lone[1].startswith("'lone' gets no sidecar: byfahrer.memory='64m': expected byfahrer.proxy-image beside it")
     assert found[1].startswith("'www' has byfahrer.frontend, org.qnib.byfahrer.mode, but no byfahrer.proxy-image")
 
 

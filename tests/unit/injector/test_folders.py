@@ -213,6 +213,12 @@ def test_what_only_the_daemon_knows_of_a_target(folder):
     targets = [
         {"name": "www", "error": "", "report": report},
         {"name": "late", "error": "it did not start", "report": None},
+        {
+            "name": "strict",
+            "error": "",
+            "report": report
+            | {"ready": False, "fault": "the backend also listens on 0.0.0.0:80", "bypass": ["0.0.0.0:80"]},
+        },
         {"name": "open", "error": "", "report": report | {"bypass": ["0.0.0.0:80", "[::]:80"]}},
         {"name": "down", "error": "", "report": report | {"ready": False, "fault": "nobody listens on 127.0.0.1:8080"}},
         {"name": "old", "error": "", "report": report | {"certificate": {"failing": "no such name"}}},
@@ -220,9 +226,9 @@ def test_what_only_the_daemon_knows_of_a_target(folder):
     ]
     found = said_by(folder, {"version": "1.0", "ready": True, "targets": targets})[1:]
 
-    assert [level for level, _ in found] == ["problem", "warning", "warning", "warning"]
+    assert [level for level, _ in found] == ["warning"] * 4
     assert [text for _, text in found] == [
-        "'late': it did not start",
+        "the sidecar of 'strict' is not ready: the backend also listens on 0.0.0.0:80",
         "'open' also listens on 0.0.0.0:80, [::]:80: whoever reaches that goes round TLS; have it listen on 127.0.0.1",
         "the sidecar of 'down' is not ready: nobody listens on 127.0.0.1:8080",
         "the certificate of 'old' is not renewed: no such name",

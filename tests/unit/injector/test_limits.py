@@ -5,7 +5,7 @@ import pytest
 from byfahrer import labels, limits, settings
 from byfahrer.labels import Annotation
 from byfahrer.limits import NANO, Bound
-from byfahrer.model import SidecarSpec
+from byfahrer.model import Container, SidecarSpec, Status
 
 MEMORY, PIDS, CPUS = limits.RESOURCES
 
@@ -183,3 +183,27 @@ def test_every_label_of_it_is_known():
 )
 def test_root_keeps_the_group_by_which_it_gets_at_the_authority(user, root):
     assert limits.as_root(user) == root
+
+
+@pytest.mark.parametrize(
+    ("has", "exceeds"),
+    [
+        ({"memory": 512 << 20, "pids": 64, "cpus": NANO}, False),
+        ({"memory": (512 << 20) + 1}, True),
+        ({"pids": 65}, True),
+        ({"cpus": 16 * NANO}, False),
+        ({"memory": 0, "pids": -1}, False),
+    ],
+)
+def test_one_that_exists_is_held_against_the_bounds_of_today(has, exceeds):
+    bounds = limits.Limits(memory=Bound(256 << 20, 512 << 20), pids=Bound(64, 64), cpus=Bound(0, 0))
+    sidecar = Container(id="b" * 64, name="www-proxy", image="sslterm", status=Status.RUNNING, **has)
+
+    assert limits.exceeds(sidecar, bounds) is exceeds
+
+
+def test_cpus_are_held_against_a_bound_where_there_is_one():
+    bounds = limits.Limits(memory=Bound(1, 1), pids=Bound(1, 1), cpus=Bound(NANO, NANO))
+    sidecar = Container(id="b" * 64, name="www-proxy", image="sslterm", status=Status.RUNNING, cpus=2 * NANO)
+
+    assert limits.exceeds(sidecar, bounds)

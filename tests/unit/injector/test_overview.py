@@ -31,6 +31,13 @@ def test_the_engine_and_the_watch_are_told():
     assert found["byfahrer_engine_losses_total"] == "5"
 
 
+def test_the_flags_by_which_it_judges_are_told():
+    made = overview()
+    made.flags = {"allow_image": ("a", "b")}
+
+    assert json.loads(json.dumps(made.status()))["flags"] == {"allow_image": ["a", "b"]}
+
+
 def test_it_is_ready_when_it_is_connected_and_has_looked_at_everything():
     made = overview()
     assert made.fault == ""

@@ -119,7 +119,10 @@ def test_a_sidecar_is_no_target_but_who_only_says_it_is_one_may_be():
 def test_a_copy_of_the_labels_makes_no_sidecar(fields, why):
     forged = replace(sidecar(SPEC), **fields)
 
-    assert actions(target(), forged) == (Remove(forged, why, drain=True), Inject("www-proxy", target(), SPEC))
+    assert actions(target(), forged) == (
+        Remove(forged, why, drain=True, brief=True),
+        Inject("www-proxy", target(), SPEC),
+    )
 
 
 RAW = ASKS | {"byfahrer.cap-add": "NET_RAW"}
@@ -232,7 +235,7 @@ def test_a_sidecar_has_exactly_the_mounts_that_lead_to_the_authority(mounts):
 
     assert actions(target(), genuine, policy=TRUSTING) == ()
     assert actions(target(), replace(genuine, mounts=mounts), policy=TRUSTING)[0] == Remove(
-        replace(genuine, mounts=mounts), "it is not what it says it is", drain=True
+        replace(genuine, mounts=mounts), "it is not what it says it is", drain=True, brief=True
     )
 
 
@@ -302,6 +305,19 @@ def test_a_sidecar_that_is_being_removed_counts_as_gone():
 
     assert isinstance(action, Inject)
     assert actions(None, sidecar(SPEC, Status.REMOVING)) == ()
+
+
+def test_a_sidecar_that_may_use_more_than_the_operator_allows_by_now_serves_no_longer():
+    asks = target(ASKS | {"byfahrer.memory": "1g"})
+    serves = replace(sidecar(SPEC), memory=1 << 30)
+    policies = (settings.policy(sidecar_memory="256m:1g"), settings.policy(sidecar_memory="256m:2g"))
+    lowered = settings.policy(sidecar_memory="256m:512m")
+
+    assert [type(each) for each in actions(asks, serves, policy=lowered)] == [Remove]
+    for policy in policies:
+        assert Remove(serves, "its target is refused", drain=True) not in actions(asks, serves, policy=policy)
+    within = replace(serves, memory=512 << 20)
+    assert actions(asks, within, policy=lowered) == ()
 
 
 def test_another_spec_means_another_sidecar_after_a_drain_of_the_old():
@@ -412,7 +428,7 @@ class TestByHand:
         for stays in (kept, created, replace(kept, status=Status.PAUSED)):
             assert plan(Observed(target_id=TARGET_ID, target=target({}), sidecars=(stays,)), POLICY) == Plan()
         for goes in (replace(kept, started_at=1), replace(kept, status=Status.EXITED)):
-            assert actions(target({}), goes) == (Remove(goes, why, drain=True),)
+            assert actions(target({}), goes) == (Remove(goes, why, drain=True, brief=True),)
         allowing = settings.policy(allow_image=("evil.com/x",))
         old = replace(kept, started_at=1)
         assert actions(target({}), old, policy=allowing) == (Restart(old, "its target has restarted"),)

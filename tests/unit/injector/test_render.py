@@ -49,6 +49,15 @@ async def test_a_sidecar_is_confined_as_byfahrer_confines_it(engine):
     }  # fmt: skip
 
 
+async def test_how_to_restart_both_is_said(engine):
+    engine.run("www", ASKS)
+    text = " ".join(line.lstrip("# ") for line in (await rendered(engine, "www")).splitlines())
+
+    assert (
+        "Restart the target first, then the sidecar; or make both anew (docker-compose up -d --force-recreate)" in text
+    )
+
+
 async def test_whatever_the_engine_is_told_of_a_sidecar_compose_is_told_too(engine):
     spec = SidecarSpec(
         image="sslterm", user="0", memory=2**25 + 1, cpus=500_000_000, capabilities=("NET_BIND_SERVICE",),

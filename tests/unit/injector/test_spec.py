@@ -64,6 +64,13 @@ def test_a_sidecar_drains_for_as_long_as_its_target_may_take_to_stop_unless_a_la
     assert (dict(spec.env).get("SSLTERM_DRAIN_TIMEOUT"), spec.stop_timeout) == (drain, stop)
 
 
+def test_no_label_asks_for_a_drain_of_more_than_a_day():
+    assert made({"drain-timeout": "24h"}).stop_timeout == 86402
+    (error,) = made({"drain-timeout": "8760h"})
+
+    assert str(error) == "byfahrer.drain-timeout='8760h': expected a duration of at most 24h"
+
+
 def test_an_image_of_2017_is_told_of_no_drain():
     assert made(image="gosslterm", stop_timeout=30).env == ()
 

@@ -173,7 +173,10 @@ async def served():
     [
         (None, "running"),
         ({"phase": "serving", "ready": True, "bypass": []}, "running"),
-        ({"phase": "waiting", "ready": False, "fault": "waiting: nothing listens"}, "waiting"),
+        ({"phase": "waiting", "ready": False, "fault": "waiting: nothing listens"}, "waiting: nothing listens"),
+        ({"phase": "waiting", "ready": False, "fault": "waiting"}, "waiting"),
+        ({"phase": "waiting", "fault": 5}, "waiting"),
+        ({"phase": "waiting", "fault": "a\nb"}, r"waiting: a\nb"),
         ({"phase": "serving", "ready": False, "fault": "certificate: expired"}, "unhealthy: certificate: expired"),
         ({"phase": "serving", "ready": True, "bypass": ["0.0.0.0:80"]}, "running, bypass 0.0.0.0:80"),
         ({"phase": "serving", "bypass": ["0.0.0.0:80", "[::]:80"]}, "running, bypass 0.0.0.0:80, …"),

@@ -8,7 +8,7 @@ import pytest
 
 from sslterm import bypass
 from sslterm.netns import Listener
-from sslterm.settings import SIDECAR_UID
+from sslterm.settings import AUTO, SIDECAR_UID, Address, Settings
 
 
 def listener(host, port=8080, uid=0):
@@ -26,8 +26,29 @@ def test_loopback_is_no_way_round(host):
     assert bypass.around([listener(host)]) == ()
 
 
-def test_another_sidecars_port_is_no_plaintext():
-    assert bypass.around([listener("0.0.0.0", uid=SIDECAR_UID)]) == ()
+def test_a_target_that_runs_as_the_sidecars_user_is_told_of():
+    assert bypass.around([listener("0.0.0.0", uid=SIDECAR_UID)]) == ("0.0.0.0:8080",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        (Settings(frontend_addr=Address("10.0.0.2", 8080)), ("10.0.0.3:8080",)),
+        (Settings(frontend_addr=AUTO, redirect_addr=Address("10.0.0.3", 8080)), ("10.0.0.2:8080",)),
+        (Settings(frontend_addr=Address("10.0.0.2", 8081)), ("10.0.0.2:8080", "10.0.0.3:8080")),
+        (Settings(frontend_addr=AUTO), ("10.0.0.2:8080", "10.0.0.3:8080")),
+    ],
+)
+def test_only_the_sidecars_own_addresses_are_no_way_round(settings, found):
+    listeners = [listener("10.0.0.2"), listener("10.0.0.3")]
+
+    assert bypass.around(listeners, bypass.own_addresses(settings)) == found
+
+
+def test_an_empty_host_is_every_address():
+    own = bypass.own_addresses(Settings(frontend_addr=AUTO, redirect_addr=Address("", 8080)))
+
+    assert bypass.around([listener("::"), listener("0.0.0.0"), listener("10.0.0.2")], own) == ("10.0.0.2:8080",)
 
 
 def test_what_is_told_has_its_limit():
@@ -41,6 +62,11 @@ def test_ports_of_backends_elsewhere_are_not_looked_at():
     backends = [("127.0.0.1", 1), ("::1", 2), ("10.0.0.2", 3), ("192.0.2.1", 4), ("fe80::1%eth0", 5), ("fd00::2", 6)]
 
     assert bypass.audited(backends, {"10.0.0.2", "fd00::2"}) == {1, 2, 3, 6}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::ffff:0.0.0.0", "::ffff:127.0.0.1", "::ffff:10.0.0.2"])
+def test_an_address_that_leads_here_is_looked_at_however_it_is_written(host):
+    assert bypass.audited([(host, 8080)], {"10.0.0.2"}) == {8080}
 
 
 def test_the_words_name_the_addresses():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import socket
 import threading
 
 import pytest
 
-from sslterm import check
-from sslterm.settings import AUTO, Address
+from sslterm import check, netns
+from sslterm.netns import Listener
+from sslterm.settings import AUTO, Address, Settings
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,30 @@ def test_nobody_there_although_the_backend_listens(monkeypatch, capsys):
     assert capsys.readouterr().err == f"sslterm check: 127.0.0.1 port {port}: Connection refused\n"
     assert check.main(addresses) == 0
     assert "waiting for the backend: nothing listens on 127.0.0.1" in capsys.readouterr().err
+
+
+def look(monkeypatch, *found, **settings):
+    listeners = [Listener(ipaddress.ip_address(host), port, uid) for host, port, uid in found]
+    monkeypatch.setattr(netns, "read_listeners", lambda: listeners)
+    monkeypatch.setattr(netns, "listening", lambda ports: [each for each in listeners if each.port in ports])
+    return check.bypass_of(Settings(backend_addr=AUTO, **settings))
+
+
+def test_whatever_auto_may_have_chosen_is_audited(monkeypatch):
+    """A second listener must not hide the first."""
+    found = ("0.0.0.0", 8080, 0), ("127.0.0.1", 9090, 0)
+
+    assert look(monkeypatch, *found).endswith("also listens on 0.0.0.0:8080")
+    assert look(monkeypatch, found[1], ("127.0.0.1", 9091, 0)) == ""
+
+
+def test_its_own_ports_are_none_that_auto_may_have_chosen(monkeypatch):
+    mine = os.geteuid()
+    found = ("127.0.0.1", 8080, 0), ("::", 8443, mine), ("::", 80, mine)
+
+    assert look(monkeypatch, *found, frontend_addr=AUTO, redirect_addr=Address("", 80)) == ""
+    assert look(monkeypatch, *found, frontend_addr=Address("", 8443), redirect_addr=Address("", 80)) == ""
+    assert look(monkeypatch, ("::", 8443, mine + 1), frontend_addr=AUTO).endswith("also listens on [::]:8443")
 
 
 @pytest.mark.parametrize(

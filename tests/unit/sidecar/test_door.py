@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import asynccontextmanager
 
 import anyio
 import pytest
 
-from sslterm import door
+from sslterm import door, netns
 from sslterm.door import Door, are_here
 from sslterm.relay.policy import Backend
 from sslterm.relay.tally import ACCEPTED, Tally
@@ -115,19 +116,24 @@ def test_a_refusal_of_one_that_listens_changes_nothing(listener):
     anyio.run(turn)
 
 
-def test_what_cannot_be_seen_has_not_changed(monkeypatch, listener):
-    def blind(_ports):
-        raise OSError(24, "Too many open files")
+def test_without_a_look_it_stays_as_it_is(deaf, monkeypatch, listener):
+    looks = []
+
+    def fail(_ports):
+        looks.append(1)
+        raise OSError(errno.EMFILE, "Too many open files")
 
     async def turn():
-        async with kept(listener.getsockname()[1]) as (relay, _, turns):
-            with monkeypatch.context() as patch:
-                patch.setattr("sslterm.netns.listening", blind)
+        port = listener.getsockname()[1]
+        async with kept(port) as (relay, told, turns):
+            with monkeypatch.context() as blind:
+                blind.setattr(netns, "listening", fail)
                 listener.close()
-                relay.refused.ring()
-                await anyio.sleep(0.1)
+                await until(lambda: relay.refused.ring() or len(looks) > 2)
                 assert turns == [True]
+            relay.refused.ring()
             await until(lambda: turns == [True, False])
+        assert told.count("Cannot look who listens here: Too many open files; trying again") == 1
 
     anyio.run(turn)
 
@@ -141,6 +147,8 @@ def test_what_cannot_be_seen_has_not_changed(monkeypatch, listener):
         ((Backend(socket.AF_INET, ("192.0.2.1", 80)),), False),
         ((LOOPBACK, Backend(socket.AF_INET, ("192.0.2.1", 80))), False),
         ((Backend(socket.AF_INET, ("10.0.0.5", 80)),), True),
+        ((Backend(socket.AF_INET, ("0.0.0.0", 80)),), True),
+        ((Backend(socket.AF_INET6, ("::", 80, 0, 0)),), True),
     ],
 )
 def test_only_a_backend_in_this_namespace_can_be_watched(monkeypatch, backends, expected):

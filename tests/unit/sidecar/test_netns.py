@@ -208,6 +208,12 @@ def test_a_listener_on_one_of_the_ports_is_found_in_either_way(monkeypatch, told
         ("127.0.0.2", "127.0.0.1", False),
         ("10.0.0.5", "10.0.0.5", True),
         ("fe80::1", "fe80::1%eth0", True),
+        ("127.0.0.1", "0.0.0.0", True),
+        ("10.0.0.5", "0.0.0.0", False),
+        ("::1", "::", True),
+        ("0.0.0.0", "::", False),
+        ("127.0.0.1", "::ffff:0.0.0.0", True),
+        ("10.0.0.5", "::ffff:10.0.0.5", True),
     ],
 )
 def test_who_takes_connections_to_an_address(listens, host, expected):

@@ -200,7 +200,7 @@ class Authority:
             logger.warning("{}: renew it (byfahrer ca rotate, or other files for --ca-cert and --ca-key)", warning)
 
     def _heed(self, observed: Observed, there: frozenset[str]) -> None:
-        self.heartbeat.met(observed.target_id, (each for each in observed.sidecars if each.id in there))
+        self.heartbeat.met(observed.target_id, [each for each in observed.sidecars if each.id in there])
         self._told = {key: report for key, report in self._told.items() if self.heartbeat.knows(key)}
 
     def _bearer(self, token: str) -> Bearer:

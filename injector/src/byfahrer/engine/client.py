@@ -146,14 +146,17 @@ class DockerEngine:
             return not ended
 
         def extend() -> None:
-            scope.deadline = current_time() + pull.STALLED
+            scope.deadline = min(current_time() + pull.STALLED, last)
 
         async with self._pulls:
+            last = current_time() + pull.LONGEST
             try:
                 with CancelScope(deadline=current_time() + pull.STALLED) as scope:
                     await to_thread.run_sync(run, limiter=CapacityLimiter(1), abandon_on_cancel=True)
             finally:
                 ended = True
+        if scope.cancelled_caught and scope.deadline >= last:
+            raise PullError(f"it was not complete after {pull.LONGEST / 60:.0f} min")
         if scope.cancelled_caught:
             raise PullError(f"nothing came for {pull.STALLED:.0f} s")
 

@@ -24,6 +24,8 @@ JSON_FILE = "json-file"
 ROTATION = {"max-size": "10m", "max-file": "3"}
 SHARED_MEMORY = 1024**2
 """Bytes."""
+LONGEST_LINE = 16384
+"""Bytes of a log's last line that are read."""
 _LIMITS = {"memory": "MemoryLimit", "pids": "PidsLimit"}
 _CLAIMS = ("com.docker.", "byfahrer.", "org.qnib.")
 """What labels begin with that may say who a container is, or which names it has."""
@@ -33,9 +35,10 @@ _COMPOSE_MADE = "com.docker.compose.config-hash"
 
 def words(log: bytes) -> str:
     """The last line of a log, without the time at which it was written: whoever says the same again is told of once."""
-    text = " ".join(log.decode(errors="replace").split())
+    text = " ".join(log[:LONGEST_LINE].decode(errors="replace").split())
     if text.startswith("{"):
-        with suppress(ValueError):
+        # The parser is recursive, and whoever wrote this may know.
+        with suppress(ValueError, RecursionError):
             message = json.loads(text).get("message")
             text = message if isinstance(message, str) else text
     return _STAMP.sub("", text, count=1)[:300]
@@ -134,6 +137,9 @@ def container(raw: Mapping[str, Any], image_labels: Mapping[str, str] | None = N
         first_port=_first_port(raw.get("HostConfig") or {}),
         user=config.get("User") or "",
         capabilities=_capabilities(raw.get("HostConfig") or {}),
+        memory=(raw.get("HostConfig") or {}).get("Memory") or 0,
+        pids=(raw.get("HostConfig") or {}).get("PidsLimit") or 0,
+        cpus=(raw.get("HostConfig") or {}).get("NanoCpus") or 0,
         freedoms=_freedoms(raw.get("HostConfig") or {}),
         env=dict(line.split("=", 1) for line in config.get("Env") or [] if line.startswith(_OURS) and "=" in line),
     )

@@ -61,9 +61,9 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/containers/{container}/archive", "`byfahrer trust`: the store that is there"),
     Endpoint("POST", "/containers/{container}/start", "start a sidecar"),
     Endpoint("POST", "/containers/{container}/restart", "move a sidecar to its target's new namespace"),
-    Endpoint("POST", "/containers/{container}/kill", "tell a sidecar that its target is about to stop"),
+    Endpoint("POST", "/containers/{container}/kill", "tell a sidecar that its target stops, or to drain and end"),
     Endpoint("POST", "/containers/{container}/rename", "give a sidecar the name that its target has now"),
-    Endpoint("POST", "/containers/{container}/stop", "let a sidecar finish its requests"),
+    Endpoint("POST", "/containers/{container}/stop", "`byfahrer eject`: let a sidecar finish its requests"),
     Endpoint("DELETE", "/containers/{container}", "remove a sidecar"),
 )
 

@@ -24,6 +24,8 @@ from byfahrer.model import one_line
 
 STALLED: Final = 120.0
 """Seconds without a word from the engine, which says several a second while bytes come."""
+LONGEST: Final = 1800.0
+"""Seconds for a pull as a whole: a registry could trickle for ever, and the target would wait for as long."""
 AT_ONCE: Final = 3
 """Images pulled at the same time."""
 LONGEST_REASON: Final = 300

@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from secrets import token_hex
 
 from loguru import logger
 
@@ -22,6 +24,7 @@ from byfahrer.reconcile import deliver
 from byfahrer.reconcile.images import missing
 from byfahrer.reconcile.memory import Memory
 from byfahrer.reconcile.observe import observe
+from byfahrer.spec import LONGEST_DRAIN, SPARE_TIME
 
 DRAIN = 10
 """Seconds that a sidecar has for requests under way when it is removed from a target that runs on; as docker stop."""
@@ -33,6 +36,11 @@ class UnmetError(Exception):
 
 class PassingError(Exception):
     """Something else happened at the same moment: nothing that people need to know. Tried again with back-off."""
+
+
+def _some_name(target: Container) -> str:
+    """A name for a sidecar that nobody can have taken in advance; it gets its own one when that is free."""
+    return f"{sidecar_name(target)}{NEXT}-{token_hex(3)}"
 
 
 class Hands:
@@ -55,7 +63,10 @@ class Hands:
         But not the one that only serves until another does: that one could not be made again.
         """
         with self._counted(type(action).__name__.lower(), memory):
-            sidecar_id = await self._create(action) if isinstance(action, Inject) else action.sidecar.id
+            if isinstance(action, Inject):
+                sidecar_id, action = await self._create(action)
+            else:
+                sidecar_id = action.sidecar.id
             if await self._start(sidecar_id, action, target):
                 memory.joins.started(sidecar_id, target.started_at)
                 memory.begun[sidecar_id] = self._clock()
@@ -83,7 +94,7 @@ class Hands:
                 return False
             if now.started_at != target.started_at:
                 raise PassingError("it restarted while its proxy container was started") from error
-            if isinstance(action, Start) and isinstance(error, ConflictError):
+            if not isinstance(action, Inject) and isinstance(error, ConflictError | NotFoundError):
                 raise PassingError("somebody was removing its proxy container just then") from error
             raise UnmetError(f"its proxy container '{name}' did not start: {error}") from error
         logger.debug("Proxy container '{}' started in {:.0f} ms", name, (self._clock() - begun) * 1000)
@@ -116,7 +127,8 @@ class Hands:
         if action.drain and memory is not None and sidecar.status is Status.RUNNING:
             if sidecar.id not in memory.draining:
                 logger.info("Remove proxy container '{}': {}", sidecar.name, action.why)
-                grace = DRAIN if sidecar.stop_timeout is None else sidecar.stop_timeout
+                own = DRAIN if action.brief or sidecar.stop_timeout is None else sidecar.stop_timeout
+                grace = min(own, LONGEST_DRAIN + SPARE_TIME)
                 try:
                     await self._engine.kill(sidecar.id, sidecar.stop_signal or "SIGTERM")
                 except (NotFoundError, ConflictError):
@@ -145,47 +157,58 @@ class Hands:
             try:
                 await self._engine.rename(action.sidecar.id, action.name)
             except ConflictError as error:
-                await self._settle_name(action.name, target.id)
-                raise PassingError(f"the name '{action.name}' was taken for a moment") from error
+                holder = await self._settle_name(action.name, target.id)
+                raise PassingError(f"the name '{action.name}' was taken for a moment{holder}") from error
             logger.debug("Proxy container '{}' is '{}' from now on", action.sidecar.name, action.name)
 
-    async def _create(self, action: Inject) -> str:
+    async def _create(self, action: Inject, *, last: bool = False) -> tuple[str, Inject]:
+        """Have one made; its ID, and how it was made: under another name, where a stranger has the first one."""
         target, spec = action.target, action.spec
         beside = f", beside '{action.beside.name}'" if action.beside else ""
         logger.info("Create proxy container '{}' for '{}' from {}{}", action.name, target.name, spec.image, beside)
         try:
-            return await self._engine.create(action.name, target.id, spec, labels.sidecar_labels(target, spec))
+            made = await self._engine.create(action.name, target.id, spec, labels.sidecar_labels(target, spec))
         except NotFoundError as error:
             raise UnmetError(missing(spec.image)) from error
         except RejectedError as error:
             raise UnmetError(f"its proxy container '{action.name}' cannot be made: {error}") from error
         except ConflictError as error:
-            await self._settle_name(action.name, target.id)
-            raise PassingError(f"the name '{action.name}' was taken for a moment") from error
+            try:
+                holder = await self._settle_name(action.name, target.id)
+            except UnmetError as taken:
+                if action.beside is None or last:
+                    raise
+                # Whoever may name containers could keep an update away for ever. It gets its own name in the end.
+                logger.warning("'{}': {}", target.name, taken)
+                return await self._create(replace(action, name=_some_name(target)), last=True)
+            raise PassingError(f"the name '{action.name}' was taken for a moment{holder}") from error
+        return made, action
 
-    async def _settle_name(self, name: str, target_id: str) -> None:
-        """See who has the name that a sidecar needs; returns if it can be had at the next try."""
+    async def _settle_name(self, name: str, target_id: str) -> str:
+        """See who has the name that a sidecar needs; returns who, in words, if it should be free at the next try."""
         try:
             holder = await self._engine.inspect(name)
         except NotFoundError:
-            return
+            return ""
         owner_id = labels.target_of(holder)
         if owner_id is None:
             text = f"the name '{name}' is taken by container {holder.id[:12]}, which is not ours: rename it"
             raise UnmetError(text)
+        who = f", by container {holder.id[:12]}"
         if owner_id == target_id:
-            return  # another injector was faster, or it is going: the next look sees it
+            return who  # another injector was faster, or it is going: the next look sees it
         owner = (await observe(self._engine, owner_id)).target
         if owner is None or not owner.alive:
-            return  # an orphan, and soon reaped
+            return who  # an orphan, and soon reaped, if it is ours to reap
         # The owner was renamed, and the name it had went to our target. Two that swapped names block each other.
         wanted = sidecar_name(owner)
         try:
             await self._engine.rename(holder.id, wanted)
         except ConflictError:
-            wanted += NEXT
+            wanted = _some_name(owner)
             await self._engine.rename(holder.id, wanted)
         logger.info("Rename proxy container '{}' to '{}', as its target", name, wanted)
+        return ""
 
     @contextmanager
     def _counted(self, kind: str, memory: Memory | None) -> Iterator[None]:

@@ -65,10 +65,14 @@ class Joins:
 
     Of two starts the engine's clock tells which came first, unless somebody set it back in between. A start of our own
     needs no clock: it came after the look before it, and the target's start in that look was the target's present one.
+    Nor does one that came after the last look, where the target had its present start before that look already: without
+    that, two injectors would each restart what the other one has started after the clock was set back.
     """
 
     target_started_at: int = 0
     """At the last look."""
+    _before: int = 0
+    """The same, before the last look."""
     _known: dict[str, int] = field(default_factory=dict)
     """When each sidecar was started, at the last look."""
     _own: dict[str, int] = field(default_factory=dict)
@@ -77,18 +81,22 @@ class Joins:
 
     def started(self, sidecar_id: str, target_started_at: int) -> None:
         """We have started a sidecar whose target was last seen with that start."""
-        self._own[sidecar_id] = target_started_at
+        self._own[sidecar_id] = self.target_started_at = target_started_at
 
     def look(self, target: Container, sidecars: Iterable[Container]) -> Mapping[str, tuple[int, int]]:
         """Take note of what is there; what is known to have joined what."""
         now = target.started_at
-        alive = [each for each in sidecars if each.alive]
+        there = list(sidecars)
+        alive = [each for each in there if each.alive]
         joined: dict[str, tuple[int, int]] = {}
         for each in alive:
             seen = self._joined.get(each.id)
             if seen is not None and seen[0] == each.started_at:
                 joined[each.id] = seen
-            elif self._own.get(each.id) == now and self._known.get(each.id) != each.started_at:
+            elif each.id in self._own and self._known.get(each.id) != each.started_at:
+                # If its target has restarted since, it may have joined either start: another one of ours will tell.
+                joined[each.id] = (each.started_at, now if self._own[each.id] == now else 0)
+            elif self._before == now and self._known.get(each.id) != each.started_at:
                 joined[each.id] = (each.started_at, now)
             elif self.target_started_at > now:
                 joined[each.id] = (each.started_at, 0)  # the clock was set back: which came first cannot be known
@@ -96,8 +104,8 @@ class Joins:
                 joined[each.id] = (each.started_at, now)
         self._joined = joined
         self._known = {each.id: each.started_at for each in alive}
-        self._own = {key: start for key, start in self._own.items() if key not in joined and start == now}
-        self.target_started_at = now
+        self._own = {each.id: self._own[each.id] for each in there if each.id in self._own and each.id not in joined}
+        self._before, self.target_started_at = self.target_started_at, now
         return joined
 
 
@@ -117,12 +125,16 @@ class Memory:
     """When we started a sidecar, until it is seen to run."""
     draining: dict[str, float] = field(default_factory=dict)
     """Sidecars that were told to end, and until when they may take, by our clock."""
-    settled: bool = False
-    """Whether the last look found nothing to do."""
+    settled: bool = True
+    """Whether nothing was done since a look that found nothing to do after somebody had asked for that."""
+    asked: bool = False
+    """Whether somebody has asked since the last look."""
     relieved: frozenset[tuple[str, int]] = frozenset()
     """The starts of sidecars that know that they are to leave when another one serves."""
     told: tuple[str, ...] = ()
     """Problems that people know of."""
+    passing: int = 0
+    """How often something passing stood in the way, since there was nothing to do last."""
     trouble: str = ""
     """Why the sidecar that is wanted does not work, until one does."""
     token: str = ""

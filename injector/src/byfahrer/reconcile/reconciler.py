@@ -48,6 +48,8 @@ GLANCE = 1.0
 """Seconds between looks at one that takes its time to end, or to get ready: an event may be lost."""
 BACK_WITHIN = 1.0
 """Seconds from a target's end, in which it may be restarting."""
+PASSES = 5
+"""How often in a row something passing may stand in the way before people are told: it has lasted 15 seconds then."""
 PORT_TAKEN = "already in use"
 """What sslterm, and most others, say of a port that somebody has."""
 
@@ -110,8 +112,17 @@ class Reconciler:
         )
 
     def settled(self, target_id: str) -> bool:
-        """Whether the last look at this target, if there was one, found nothing to do: not what came of actions."""
-        return target_id not in self._memory or self._memory[target_id].settled
+        """
+        Whether nothing was done about this target, or is to be done, since a look that found so after this was asked.
+
+        To have found nothing to do once is not enough: what came of actions may have been undone since, and a list then
+        shows what it showed before them.
+        """
+        memory = self._memory.get(target_id)
+        if memory is None or memory.settled:
+            return True
+        memory.asked = True
+        return False
 
     async def reconcile(self, target_id: str, by_hand: Mapping[str, str] = NOTHING) -> float | None:
         """Look, plan, act; None, or seconds after which to look again."""
@@ -130,7 +141,11 @@ class Reconciler:
                 if isinstance(action, Remove):
                     await self._hands.remove(action, None)
             return None
-        again = await self._act(observed, todo, target, memory)
+        try:
+            again = await self._act(observed, todo, target, memory)
+        finally:
+            if todo.actions:
+                memory.asked = False  # who has asked meanwhile may have a list from before
         memory.error = ""
         return again
 
@@ -142,7 +157,11 @@ class Reconciler:
             memory.error = one_line(str(error), 500)
             logger.debug("'{}' is looked at again in {:.1f} s: {}", name, wait, error)
             # An engine that is away is told of once, by the watch, and not for each target.
-            if not isinstance(error, PassingError | UnreachableError):
+            if isinstance(error, PassingError):
+                memory.passing += 1
+                if memory.passing >= PASSES:
+                    self._tell(memory, (str(Problem(name, f"tried again and again: {error}")),))
+            elif not isinstance(error, UnreachableError):
                 self._tell(memory, (str(Problem(name, str(error))),))
         else:
             memory.error = "a bug of byfahrer, see its log"
@@ -224,11 +243,10 @@ class Reconciler:
         serving = todo.serving or todo.spare
         if serving is not None:
             await self._hands.renew_token(serving, target, memory)
-        waits = [
-            await self._start_in_time(action, target, memory, replaces=todo.spare is not None) for action in starts
-        ]
+        waits = [await self._start_in_time(action, target, memory, todo) for action in starts]
         for rename in [action for action in todo.actions if isinstance(action, Rename)]:
             await self._hands.rename(rename, target, memory)
+            self._tell(memory, _problems(todo, memory))
         if todo.awaited is not None and todo.spare is not None:
             waits.append(await self._change_over(todo.spare, todo.awaited, memory))
         return min((wait for wait in waits if wait), default=None)
@@ -248,7 +266,7 @@ class Reconciler:
         return STEADY
 
     async def _start_in_time(
-        self, action: Inject | Start | Restart, target: Container, memory: Memory, *, replaces: bool
+        self, action: Inject | Start | Restart, target: Container, memory: Memory, todo: Plan
     ) -> float:
         """Start it, or say after how many seconds that may be; 0 if nothing has to be waited for."""
         for_now = not isinstance(action, Inject) and action.for_now
@@ -258,9 +276,9 @@ class Reconciler:
             return wait
         pace.tried(self._clock())
         await self._hands.start(action, target, memory)
-        self._tell(memory, (memory.trouble,) if memory.trouble else ())
+        self._tell(memory, _problems(todo, memory))
         # Whether it works shows soon.
-        return PROOF if memory.trouble or replaces else 0.0
+        return PROOF if memory.trouble or todo.spare is not None else 0.0
 
     async def _look_at_exits(self, observed: Observed, todo: Plan, memory: Memory) -> None:
         """Say why a sidecar that should run does not, and forgive its past if it ran for long."""
@@ -295,14 +313,15 @@ class Reconciler:
             return
         memory = self._memory.setdefault(key, Memory(target.name))
         memory.name = target.name
-        memory.settled = not todo.actions and todo.awaited is None
+        idle = not todo.actions and todo.awaited is None
+        memory.settled, memory.asked = idle and (memory.settled or memory.asked), False
         works = todo.serving is not None and todo.serving.id in observed.proven
         if works or not todo.image:
             memory.trouble = ""
-        trouble = (memory.trouble,) if memory.trouble else ()
-        # Whether a start mends what people were told of is known when it has succeeded.
-        if todo.problems or not any(isinstance(action, Inject | Start | Restart) for action in todo.actions):
-            self._tell(memory, (*map(str, todo.problems), *trouble))
+        # Whether a start or another name mends what people were told of is known when it has succeeded.
+        if todo.problems or not any(isinstance(action, Inject | Start | Restart | Rename) for action in todo.actions):
+            memory.passing = 0
+            self._tell(memory, _problems(todo, memory))
         if todo.serving is not None and self._clock() - memory.pace.last > STEADY:
             memory.pace.steady()
         if todo.spare is not None and todo.spare.id in observed.proven:
@@ -328,6 +347,11 @@ class Reconciler:
         if memory.told and not problems:
             logger.info("'{}' has no problem any more", memory.name)
         memory.told = problems
+
+
+def _problems(todo: Plan, memory: Memory) -> tuple[str, ...]:
+    """What people have to know, as far as it is known now."""
+    return (*map(str, todo.problems), *((memory.trouble,) if memory.trouble else ()))
 
 
 def _trouble(sidecar: Container, spare: Container | None, told: str, words: str) -> str:

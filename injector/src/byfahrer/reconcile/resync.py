@@ -5,12 +5,13 @@ A list is one call however many containers there are; a look at one target is th
 made of what the list shows of it and of its sidecars, and is looked at when the list before showed another. That misses
 nothing: whoever's mark has changed is looked at after the list, or stays in the queue until that succeeds; and if the
 next list shows the same mark again, this look has seen it. Only what came of its own actions may have been undone, so
-whoever had something to do is looked at again in any case.
+whoever had something to do is looked at again in any case. And so is whoever's sidecar shows no name of its image: that
+the name is back, with another image, changes nothing in the list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from byfahrer import labels
@@ -19,6 +20,8 @@ from byfahrer.plan import Policy
 
 NO_SERVICES: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 """Labels of services, by their ID."""
+ID = "sha256:"
+"""How the ID of an image begins."""
 
 
 def targets(listed: Sequence[Summary], policy: Policy | None = None) -> list[str]:
@@ -51,6 +54,8 @@ class Marks:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._marks: dict[str, int | None] = {}
+        self.unnamed: list[str] = []
+        """The targets that have a sidecar of whose image the last list showed only the ID."""
 
     def __iter__(self) -> Iterator[str]:
         """The targets in it."""
@@ -63,8 +68,15 @@ class Marks:
     def changed(self, listed: Sequence[Summary], services: Mapping[str, Mapping[str, str]] = NO_SERVICES) -> list[str]:
         """The targets that are new, gone, or not as they were in the last list."""
         before, self._marks = self._marks, _marks(listed, services, self._policy)
+        self.unnamed = _unnamed(listed, self._marks)
         found = [target_id for target_id, mark in self._marks.items() if before.get(target_id) != mark]
         return found + [target_id for target_id in before if target_id not in self._marks]
+
+
+def _unnamed(listed: Iterable[Summary], known: Container[str]) -> list[str]:
+    """No image can have a name that begins as an ID."""
+    claimed = (labels.claim(each.labels) for each in listed if each.image.startswith(ID))
+    return [target_id for target_id in dict.fromkeys(claimed) if target_id is not None and target_id in known]
 
 
 def _marks(

@@ -120,6 +120,8 @@ class Watch:
 
     async def resync(self, *, urgent: bool = False) -> list[str]:
         """List everything, and have what changed looked at: these targets."""
+        # Before the list: what is done from now on, it may not show.
+        restless = [target_id for target_id in self._marks if not self._settled(target_id)]
         listed = await self._engine.containers()
         if resync.tasks(listed):
             try:
@@ -130,9 +132,8 @@ class Watch:
         self.last_resync = time.time()
         for target_id in changed:
             self._queue.put(target_id, urgent=urgent)
-        for target_id in self._marks:
-            if not self._settled(target_id):
-                self._queue.put(target_id, urgent=False)
+        for target_id in [*restless, *self._marks.unnamed]:
+            self._queue.put(target_id, urgent=False)
         return changed
 
     async def _follow(self, events: EventStream, announce: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -203,7 +204,7 @@ class Watch:
                 await anyio.sleep(GATHER)
             self._list_soon = anyio.Event()
             if self._images_changed:
-                # Whose sidecar's image lost its name shows in the list; who waits for an image does not.
+                # Whose sidecar's image lost its name shows in the list, for as long; who waits for an image does not.
                 self._images_changed = False
                 for target_id in self._queue.failing():
                     self._queue.put(target_id)

@@ -213,12 +213,13 @@ class Listener:
 
         No client must keep all others out by waiting, nor by a byte of a body now and then (R.U.D.Y.).
         """
-        mine = [each for each in self.relay.connections if each.listener is self]
-        oldest = min(mine, key=lambda each: each.idle_since, default=None)
+        # Also those of a listener before: they count, and the gate makes a new one whenever it opens.
+        everybody = list(self.relay.connections)
+        oldest = min(everybody, key=lambda each: each.idle_since, default=None)
         if oldest is not None and oldest.idle_since <= self.relay.now - _JUST_NOW:
             oldest.evict()
             return True
-        slowest = min(mine, key=lambda each: each.pace, default=None)
+        slowest = min(everybody, key=lambda each: each.pace, default=None)
         if slowest is None or slowest.pace >= _TRICKLE:
             return False
         slowest.cut("others wait, and this client was too slow")

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from byfahrer.authority import heartbeat
-from byfahrer.authority.heartbeat import EVERY, STALLED, UNANSWERED, Heartbeat
+from byfahrer.authority.heartbeat import EVERY, FIRST, STALLED, UNANSWERED, Heartbeat
 from byfahrer.model import Container, Status
 
 SIDECAR = Container(id="s1", name="www-proxy", image="sslterm", status=Status.RUNNING, pid=7, started_at=1)
@@ -140,3 +140,35 @@ def test_while_our_own_socket_gives_no_answer_nobody_hangs(monkeypatch, world):
     world.speak()
     assert watched(monkeypatch, world, answers=False) == []
     assert not world.silent()
+
+
+OUR_OWN = replace(
+    SIDECAR, labels={"sslterm.hand-over": "SIGUSR2"}, env={"SSLTERM_AUTHORITY": "/run/byfahrer/authority.sock"}
+)
+
+
+def test_one_of_our_own_image_that_never_speaks_hangs_too(world):
+    assert not world.silent(OUR_OWN)
+    assert not world.heart.knows("s1")
+    assert not world.pass_(FIRST)
+    world.pass_(2 * EVERY)
+    assert world.silent(OUR_OWN)
+
+
+def test_nobody_is_restarted_twice_for_never_having_spoken(world):
+    world.silent(OUR_OWN)
+    world.pass_(FIRST + 2 * EVERY)
+    assert world.silent(OUR_OWN)
+    restarted = replace(OUR_OWN, started_at=2)
+    assert not world.silent(restarted)
+    assert not world.pass_(4 * FIRST)
+
+    world.speak()
+    world.pass_(60)
+    assert world.silent(restarted)
+
+
+@pytest.mark.parametrize("other", [replace(OUR_OWN, labels={}), replace(OUR_OWN, env={})])
+def test_who_cannot_speak_is_not_expected_to(world, other):
+    world.silent(other)
+    assert not world.pass_(4 * FIRST)

@@ -334,7 +334,24 @@ def test_one_that_reports_to_the_authority_is_not_probed():
         (b"{broken\n", "{broken"),
         (b"plain \xff words\n", "plain \ufffd words"),
         (b"x" * 1000, "x" * 300),
+        (b'{"a":' * 5000, '{"a":' * 60),
+        (b"{" + b"[" * 10**6, "{" + "[" * 299),
+        (b'{"message":' + b"[" * 10**4, '{"message":' + "[" * 289),
     ],
 )
 def test_last_words_are_the_same_whenever_they_are_said(log, words):
     assert convert.words(log) == words
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ({"Memory": 8 << 30, "PidsLimit": 64, "NanoCpus": 10**9}, (8 << 30, 64, 10**9)),
+        ({"Memory": 0, "PidsLimit": -1, "NanoCpus": 0}, (0, -1, 0)),
+        ({"PidsLimit": None}, (0, 0, 0)),
+    ],
+)
+def test_what_it_may_use_is_what_the_engine_was_told(host, found):
+    made = convert.container(RAW | {"HostConfig": host})
+
+    assert (made.memory, made.pids, made.cpus) == found

@@ -273,6 +273,23 @@ class TestAdapter:
 
         assert told == [True] * 8
 
+    async def test_one_that_trickles_has_failed_in_the_end(self, adapter, monkeypatch):
+        left = threading.Event()
+
+        def trickle(client, image, goes_on):
+            for _ in range(1000):
+                time.sleep(0.01)
+                if not goes_on():
+                    left.set()
+                    return
+
+        monkeypatch.setattr(pull, "LONGEST", 0.3)
+        monkeypatch.setattr(pull, "pull", trickle)
+        with pytest.raises(PullError, match="it was not complete after"):
+            await adapter.pull(IMAGE)
+
+        assert await anyio.to_thread.run_sync(left.wait, 10)
+
     async def test_one_that_is_cancelled_is_left_at_its_next_word(self, adapter, monkeypatch):
         left = threading.Event()
 

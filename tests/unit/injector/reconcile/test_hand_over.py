@@ -1,5 +1,6 @@
 """A sidecar is replaced by one that has proved itself; until then, and wherever byfahrer ends meanwhile, one serves."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from byfahrer import settings
 from byfahrer.engine.errors import RejectedError
 from byfahrer.model import Status
 from byfahrer.reconcile.memory import State
-from byfahrer.reconcile.reconciler import PROOF, PROOF_WAIT, PassingError, Reconciler, UnmetError
+from byfahrer.reconcile.reconciler import DRAIN, PROOF, PROOF_WAIT, PassingError, Reconciler, UnmetError
 from lab.reconciling import ASKS, World
 
 pytestmark = pytest.mark.anyio
@@ -316,6 +317,30 @@ async def test_a_drain_is_not_waited_for_and_ends_in_time():
     assert by_name(world, key).keys() == {"www-proxy"}
 
 
+@pytest.mark.parametrize(
+    ("of_its_own", "grace"),
+    [
+        ({"stop_timeout": 3600}, 3600),
+        ({"stop_timeout": 10**9}, 86402),
+        ({"stop_timeout": 3600, "image": "evil"}, DRAIN),
+        ({"stop_timeout": 3600, "freedoms": ("privileged",)}, DRAIN),
+    ],
+)
+async def test_a_drain_is_as_long_as_the_sidecar_says_only_if_it_is_one_of_ours(of_its_own, grace):
+    world, key = await serving()
+    world.engine.lasts = True
+    (old,) = world.engine.sidecars(key)
+    world.engine.all[old.id] = replace(old, **of_its_own)
+    world.engine.all[key] = replace(world.engine.all[key], labels={"byfahrer.enable": "false"})
+    await world.look(key)
+    world.now += grace - 1
+    assert await world.look(key) == 1
+    world.now += 1
+    assert await world.look(key) is None
+
+    assert world.engine.sidecars(key) == []
+
+
 async def test_a_target_that_restarts_during_a_drain_is_served_at_once():
     world, key = await serving()
     world.engine.lasts = True
@@ -381,7 +406,7 @@ async def test_without_a_shared_port_the_old_one_goes_first_and_not_before_its_t
     assert world.engine.sidecars(key)[0].image_id == "sha256:newer"
 
 
-async def test_a_stranger_with_the_name_is_told_and_the_new_one_serves_all_the_same():
+async def test_a_stranger_with_the_name_is_told_and_the_new_one_serves_all_the_same(said):
     world, key = await serving()
     retag(world)
     await world.look(key)
@@ -389,8 +414,30 @@ async def test_a_stranger_with_the_name_is_told_and_the_new_one_serves_all_the_s
     world.engine.run("www-proxy")
     with pytest.raises(UnmetError, match="the name 'www-proxy' is taken by container"):
         await world.look(key)
+    for _ in range(3):
+        assert not await world.look_like_the_queue(key)
 
     assert running(world, key) == ["www-proxy-next"]
+    assert len([line for line in said if "is taken by" in line]) == 1
+    assert "'www' has no problem any more" not in said
+
+
+@pytest.mark.parametrize("name", ["www-proxy-next", "www-proxy"])
+async def test_a_stranger_with_the_next_name_keeps_no_update_away(said, name):
+    world, key = await serving()
+    (old,) = world.engine.sidecars(key)
+    if name == "www-proxy":
+        await world.engine.rename(old.id, "www-proxy-next")
+    stranger = world.engine.run(name)
+    retag(world)
+    assert await world.look(key) == PROOF
+    (new,) = [each for each in world.engine.sidecars(key) if each.id != old.id]
+    assert re.fullmatch("www-proxy-next-[0-9a-f]{6}", new.name)
+    assert f"'www': the name '{name}' is taken by container {stranger[:12]}, which is not ours: rename it" in said
+    world.engine.delete(stranger)
+    await world.settle()
+
+    assert [(each.id, each.name) for each in world.engine.sidecars(key)] == [(new.id, "www-proxy")]
 
 
 async def test_a_name_that_another_injector_gives_at_the_same_moment_is_no_problem():

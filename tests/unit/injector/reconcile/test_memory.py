@@ -26,6 +26,14 @@ def test_a_start_of_ours_joined_what_we_saw_though_the_clock_was_set_back():
     assert joins.look(target(100), [sidecar(50)]) == {"b": (50, 100)}
 
 
+def test_a_start_of_ours_before_its_target_restarted_unseen_joined_nobody_knows_what():
+    for restarted in (30, 150, 250):
+        joins = Joins()
+        joins.started("b", 100)
+
+        assert joins.look(target(restarted), [sidecar(200)]) == {"b": (200, 0)}
+
+
 def test_the_start_before_ours_is_not_taken_for_it():
     joins = Joins()
     joins.look(target(100), [sidecar(50)])
@@ -49,12 +57,28 @@ def test_one_that_came_while_the_clock_was_set_back_joined_nobody_knows_what():
     assert joins.look(target(30), [sidecar(200)]) == {"b": (200, 0)}
 
 
+def test_a_start_of_somebody_else_joined_what_ran_before_and_after_it_whatever_the_clock_says():
+    joins = Joins()
+    joins.look(target(100), [sidecar(20)])
+    joins.look(target(100), [sidecar(20)])
+
+    assert joins.look(target(100), [sidecar(30)]) == {"b": (30, 100)}
+    assert joins.look(target(110), [sidecar(40)]) == {}
+
+
+def test_of_two_looks_only_the_clock_tells_whether_it_was_the_target_that_started_last():
+    joins = Joins()
+    joins.look(target(100), [sidecar(20)])
+
+    assert joins.look(target(100), [sidecar(30)]) == {}
+
+
 def test_what_is_gone_is_forgotten():
     joins = Joins()
     joins.look(target(100), [sidecar(200)])
     joins.look(target(100), [sidecar(200, status=Status.EXITED)])
 
-    assert joins == Joins(target_started_at=100)
+    assert joins == Joins(target_started_at=100, _before=100)
 
 
 def test_how_long_a_sidecar_was_seen_to_run_begins_anew_with_each_start():

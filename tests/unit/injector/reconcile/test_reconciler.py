@@ -12,7 +12,7 @@ from byfahrer import settings
 from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, RejectedError, UnreachableError
 from byfahrer.labels import wish_by_hand
 from byfahrer.model import Status
-from byfahrer.reconcile.reconciler import PassingError, Reconciler, UnmetError
+from byfahrer.reconcile.reconciler import PASSES, PassingError, Reconciler, UnmetError
 from lab.reconciling import ASKS, World
 
 pytestmark = pytest.mark.anyio
@@ -219,6 +219,26 @@ async def test_a_name_that_an_orphan_has_is_free_soon():
 
     assert world.engine.served(second)
     assert world.engine.sidecars(first) == []
+
+
+async def test_a_name_that_an_orphan_of_somebody_else_keeps_is_told_once(said):
+    world = World(only_label=("team=a",))
+    other = Reconciler(world.engine, settings.policy())
+    first = world.engine.run("www", ASKS | {"team": "b"})
+    await other.reconcile(first)
+    (orphan,) = world.engine.sidecars(first)
+    world.engine.delete(first)
+    key = world.engine.run("www", ASKS | {"team": "a"})
+    why = f"'www': tried again and again: the name 'www-proxy' was taken for a moment, by container {orphan.id[:12]}"
+    for failures in range(1, 12):
+        assert not await world.look_like_the_queue(key)
+        world.now += 60
+        assert said.count(why) == (failures >= PASSES)
+    world.engine.delete(orphan.id)
+    await world.settle()
+
+    assert world.engine.served(key)
+    assert said[-1] == "'www' has no problem any more"
 
 
 async def test_a_crashing_sidecar_is_started_again_ever_less_often_with_its_last_words(said):

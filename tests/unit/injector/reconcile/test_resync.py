@@ -93,6 +93,24 @@ def test_what_no_look_minds_is_none(other):
     assert marks.changed(other) == []
 
 
+def test_whose_sidecar_shows_only_the_id_of_its_image_is_known_until_it_shows_a_name():
+    marks = resync.Marks(settings.policy())
+    unnamed = [pair()[0], replace(pair()[1], image=f"sha256:{'1' * 64}")]
+    for _ in range(2):
+        marks.changed([*unnamed, replace(listed("app"), image="sha256:2")])
+        assert marks.unnamed == [TARGET]
+
+    marks.changed(pair())
+    assert marks.unnamed == []
+
+
+def test_a_policy_that_does_not_cover_a_target_leaves_it_out_with_its_unnamed_image():
+    marks = resync.Marks(settings.policy(only_label=("team=a",)))
+    marks.changed([replace(each, image="sha256:1") for each in pair()])
+
+    assert marks.unnamed == []
+
+
 def test_who_is_gone_is_named_once_and_forgotten():
     marks = resync.Marks(settings.policy())
     marks.changed(pair())

@@ -406,6 +406,24 @@ async def test_whose_image_got_another_name_is_looked_at():
         assert await resync_of(daemon) == [key] != [other]
 
 
+async def test_a_name_that_comes_back_with_another_image_rolls_out():
+    async with Daemon() as daemon:
+        await daemon.is_ready()
+        key = daemon.engine.run("www", ASKS)
+        await until(lambda: daemon.engine.served(key))
+        (old,) = daemon.engine.sidecars(key)
+        await daemon.is_quiet()
+        del daemon.engine.images["sslterm"]
+        for _ in range(3):
+            await resync_of(daemon)
+        assert daemon.engine.sidecars(key) == [old]
+        daemon.engine.images["sslterm"] = "sha256:another"
+
+        assert await resync_of(daemon) == []
+        await until(lambda: {each.image_id for each in daemon.engine.sidecars(key)} > {old.image_id})
+        assert daemon.watch.gaps == 0
+
+
 async def test_a_sidecar_that_is_unhealthy_is_looked_at_and_its_targets_own_health_is_not_ours():
     put = []
     watch = watching(put)
