@@ -331,8 +331,8 @@ class _Sidecar:
         if self._settings.mode is not Mode.HTTP:
             self._report("DEBUG", "SIGUSR1: nothing to tell in tcp mode")
         elif self._relaying and self._phase is not _Phase.DRAINING:
-            self._report("INFO", f"SIGUSR1: for {limit:g} s, responses close their connections")
             self._relay.lame_duck(limit)
+            self._report("INFO", f"SIGUSR1: for {limit:g} s, responses close their connections")
 
     async def _keep_certificate(self) -> None:
         while True:

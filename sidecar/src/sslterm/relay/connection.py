@@ -514,6 +514,11 @@ class Connection:
         """Until there is a flow to hear what it says."""
         if not self._upstream.connecting:
             self._upstream.park()
+        elif self._client_mask:
+            # Nor is the client heard before it is known whether there is a place: by its own account, its handshake
+            # would be done, and its request on the way, when it is reset.
+            self._client_mask = 0
+            self._relay.modify(self._fd, 0)
 
     def _backend_broken(self) -> None:
         """Reset, or closed on both sides, while we were not waiting for what it says."""
