@@ -306,6 +306,7 @@ def test_the_authority_can_ask_for_a_renewal(tmp_path):
         assert len(standing.keys) == 2
         assert told.keys() == {
             "source", "serial", "sha256", "not_after", "names", "failing", "denied", "connections", "requests",
+            "phase", "ready", "fault", "bypass",
         }  # fmt: skip
         assert told["source"] == "authority"
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told["not_after"])
