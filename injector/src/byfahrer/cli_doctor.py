@@ -95,9 +95,12 @@ async def examine(
 def _who_may(where: str) -> str:
     """Who could use a socket that we may not."""
     path = where.removeprefix("unix://")
-    if path == where or not os.path.exists(path) or os.access(path, os.R_OK | os.W_OK):  # noqa: PTH110 - may be denied
+    try:
+        state = Path(path).stat()
+    except OSError:  # it is not there, or not even to be seen
         return ""
-    state = os.stat(path)  # noqa: PTH116
+    if path == where or os.access(path, os.R_OK | os.W_OK):
+        return ""
     group = str(state.st_gid)
     with suppress(KeyError):
         group = grp.getgrgid(state.st_gid).gr_name

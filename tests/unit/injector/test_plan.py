@@ -1,6 +1,8 @@
 """
 The plan: for any state there is one, it is always the same, carrying it out gives what was asked for, and then it is
 empty. The first half are named cases, the second half is hypothesis on all of them at once.
+
+Long, because both halves share the containers that they are made of, and every rule of the plan has its case.
 """
 
 import time

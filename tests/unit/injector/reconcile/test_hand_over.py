@@ -1,4 +1,8 @@
-"""A sidecar is replaced by one that has proved itself; until then, and wherever byfahrer ends meanwhile, one serves."""
+"""
+A sidecar is replaced by one that has proved itself; until then, and wherever byfahrer ends meanwhile, one serves.
+
+Long, because a hand-over has many moments, and each has a test of what goes wrong in it.
+"""
 
 import re
 from dataclasses import replace
