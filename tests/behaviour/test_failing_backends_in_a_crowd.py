@@ -123,7 +123,7 @@ def test_a_full_listen_queue(mode, expected):
         queue = [socket.create_connection(address), socket.socket()]
         queue[1].setblocking(False)
         queue[1].connect_ex(address)
-        with relay(address[1], f"--mode={mode}", *LIMITS) as running:
+        with relay(address[1], f"--mode={mode}", "--listen-when=always", *LIMITS) as running:
             assert in_a_crowd(running, outcome) == {expected}
             for each in queue:
                 each.close()
