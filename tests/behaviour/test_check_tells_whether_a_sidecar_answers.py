@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+from contextlib import ExitStack
 
 import pytest
 
+from lab.backend import backend, echo_requests
+from lab.client import Client, post, relay
 from lab.namespace import namespace
 from lab.sidecar import free_port, has_ipv6, hello_backend, refused, sidecar
 
@@ -55,6 +59,25 @@ def test_a_server_that_is_no_sidecar_is_1():
 
     assert result.returncode == 1
     assert "does not answer TLS" in result.stderr
+
+
+@pytest.mark.parametrize(("clients", "code"), [(3, 0), (1, 1)])
+def test_one_that_is_full_is_well_and_one_that_hangs_is_not(clients, code):
+    """In neither is a new client answered; what tells them apart is how many the sidecar has accepted."""
+    with ExitStack() as all_of_it:
+        server = all_of_it.enter_context(backend(echo_requests))
+        running = all_of_it.enter_context(relay(server, "--max-connections=3"))
+        for _ in range(clients):
+            all_of_it.enter_context(Client(running.port)).send(post(b"rest")[:-2])
+        flags = f"--frontend-addr=127.0.0.1:{running.port}", "--max-connections=3"
+        if code:
+            running.process.send_signal(signal.SIGSTOP)
+            all_of_it.callback(running.process.send_signal, signal.SIGCONT)
+        result = refused("check", *flags)
+
+    full = "full: max-connections=3 clients are served, and new ones wait"
+    silent = f"127.0.0.1 port {running.port}: no answer in time"
+    assert (result.returncode, result.stderr) == (code, f"sslterm check: {silent if code else full}\n")
 
 
 @pytest.mark.parametrize("networks", ["0.0.0.0/0,::/0", "127.0.0.1", "10.0.0.0/8"])

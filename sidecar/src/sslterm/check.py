@@ -4,7 +4,7 @@
 It is an image's HEALTHCHECK, so it runs often and in the target's memory: sockets, `ssl` and the settings, nothing
 else. It asks for an ALPN id of its own, which the sidecar answers without disturbing the backend, and which tells a
 sidecar from whatever else may hold the port. Whom the certificate names is not its question; where the sidecar is
-`strict`, it also is whether clients can go round TLS.
+`strict`, it also is whether clients can go round TLS. One that is full is well.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ _TIMEOUT: Final = 3.0
 _OPENS: Final = 1.2
 """Seconds within which a port opens after its backend's."""
 _REFUSED: Final = os.strerror(errno.ECONNREFUSED)
+_SILENT: Final = "no answer in time"
+_NEARLY: Final = 0.9
+"""Of max-connections: those that end, and the next, are not there for a moment."""
 
 _LOOPBACK: Final = {"": ("127.0.0.1", "::1"), "0.0.0.0": ("127.0.0.1",), "::": ("::1",)}
 
@@ -57,6 +60,9 @@ def main(flags: Mapping[str, str]) -> int:
             return 0
         time.sleep(_OPENS)
         faults = _probe_all(settings)
+    if _SILENT in faults and (full := fullness(settings)):
+        sys.stderr.write(f"sslterm check: {full}\n")
+        faults = ""
     if not faults and settings.strict:
         faults = bypass_of(settings)
     return _fail(faults, 1) if faults else 0
@@ -118,6 +124,22 @@ def _backends(settings: Settings) -> list[tuple[str, int]]:
     return [(host, each.port) for each in found for host in each.hosts]
 
 
+def fullness(settings: Settings) -> str:
+    """
+    That a sidecar serves as many as it may, in words; empty if it does not.
+
+    New clients wait then, this one among them: to be restarted for that would cost those who are served. What waits in
+    the kernel's queue does not count, or one that hangs would look the same.
+    """
+    from sslterm import netns  # here, because mostly the sidecar answers, and nobody has a use for them
+    from sslterm.endpoints import fit_connections
+
+    most = fit_connections(settings, lambda *_: None).max_connections
+    if netns.accepted({port for _, port in targets(settings.frontend_addr)}) < most * _NEARLY:
+        return ""
+    return f"full: max-connections={most} clients are served, and new ones wait"
+
+
 def bypass_of(settings: Settings) -> str:
     """How clients could go round TLS at this moment; empty, if they cannot."""
     from sslterm import bypass, netns  # here, because only a strict sidecar has a use for it
@@ -148,7 +170,7 @@ def probe(host: str, port: int, timeout: float, proxies: Networks = ()) -> str |
                 chosen = tls.selected_alpn_protocol()
                 _wait_for_close(tls)
     except TimeoutError:
-        return "no answer in time"
+        return _SILENT
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError):  # the second up to Python 3.11.2
         return "closed the connection during the TLS handshake"
     except ssl.SSLError as error:

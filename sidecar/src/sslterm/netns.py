@@ -80,6 +80,19 @@ def parse_listeners(table: str) -> list[Listener]:
     return found
 
 
+def parse_accepted(table: str, ports: Container[int]) -> int:
+    """
+    How many connections at one of these local ports, in such a text, belong to a process.
+
+    Those that only wait to be accepted, and those that are over, have no inode.
+    """
+    rows = [line.split() for line in table.splitlines()[1:]]
+    return sum(
+        len(row) > 9 and row[3] != _LISTEN and row[9] != "0" and int(row[1].rpartition(":")[2], 16) in ports
+        for row in rows
+    )
+
+
 def _parse_address(digits: str) -> IPAddress:
     """The kernel prints an address as 32-bit words, each in the byte order of the machine (net/ipv4/tcp_ipv4.c)."""
     words = [int(digits[at : at + 8], 16) for at in range(0, len(digits), 8)]
@@ -161,6 +174,11 @@ def listening(ports: Container[int]) -> list[Listener]:
         return [_listener(*found) for found in sockdiag.listeners() if found[1] in ports]
     except OSError:
         return [each for each in read_listeners() if each.port in ports]
+
+
+def accepted(ports: Container[int]) -> int:
+    """How many connections to one of `ports` somebody here has accepted, and still has open."""
+    return sum(parse_accepted(_table(name), ports) for name in ("tcp", "tcp6"))
 
 
 def is_here(host: str, own: Container[str]) -> bool:

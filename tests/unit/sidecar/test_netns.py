@@ -39,6 +39,16 @@ def test_listeners_are_read_with_address_port_and_owner():
     assert netns.parse_listeners(TCP6) == [Listener(ip("::1"), 52795, 0), Listener(ip("127.0.0.1"), 32925, 0)]
 
 
+def test_connections_count_when_a_process_has_them():
+    """What waits in the kernel's queue, and what is over, has no inode."""
+    waits = "   3: 0100007F:1F90 0100007F:D432 01 00000000:00000000 00:00000000 00000000     0        0 0 1 0 100 0 0\n"
+    over = "   4: 0100007F:1F90 0100007F:D433 06 00000000:00000000 03:00000D5C 00000000     0        0 0 3 0\n"
+
+    assert netns.parse_accepted(TCP + waits + over, {8080}) == 1
+    assert netns.parse_accepted(TCP, {443}) == 0
+    assert netns.parse_accepted(TCP6, {52795}) == 0
+
+
 @given(host=st.ip_addresses(), port=st.integers(0, 65535), uid=st.integers(0, 2**32 - 1))
 def test_whatever_the_kernel_prints_is_read_back(host, port, uid):
     words = struct.unpack(f"={len(host.packed) // 4}I", host.packed)
