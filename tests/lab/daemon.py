@@ -43,6 +43,7 @@ class Daemon:
     async def run(self):
         with self.scope:
             async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.reconciler.pull, self.queue.put)
                 tasks.start_soon(self.queue.run)
                 tasks.start_soon(self.watch.run)
 

@@ -146,8 +146,9 @@ class _Convergence:
 
     def _choose_spare(self) -> Container | None:
         """The one of another spec that serves until the wanted one does."""
-        keep = self._keep
-        if dict(self._spec.env).get("SSLTERM_HAND_OVER") != "on" or (keep is not None and not hands_over(keep)):
+        keep, alone = self._keep, self._observed.image_missing
+        shares = dict(self._spec.env).get("SSLTERM_HAND_OVER") == "on" and (keep is None or hands_over(keep))
+        if not shares and not alone:
             return None
         spare = next((each for each in self._sidecars if each not in self._same and self._can_stand_in(each)), None)
         if spare is None:
@@ -156,7 +157,7 @@ class _Convergence:
             return None
         # Where neither serves, there is nothing to be kept up; but the wanted one may have been down for long already.
         down = keep is not None and keep.status in (Status.CREATED, Status.EXITED)
-        return spare if down or self._fits(spare) else None
+        return spare if down or alone or self._fits(spare) else None
 
     def _works(self, sidecar: Container, spare: Container) -> bool:
         """As far as time can show it. Who shares its port sees more, and leaves by itself, unless it hangs."""
@@ -166,7 +167,7 @@ class _Convergence:
     def _can_stand_in(self, sidecar: Container) -> bool:
         return (
             sidecar.status in (Status.RUNNING, Status.EXITED)
-            and hands_over(sidecar)
+            and (hands_over(sidecar) or self._observed.image_missing)
             and sidecar.user == self._spec.user  # the kernel shares a port within one user only
             and not sidecar.freedoms
             and not _lies(sidecar, self._spec)

@@ -133,6 +133,7 @@ async def _serve(
             tasks.start_soon(_miss, authority, settings.authority.run_dir / SOCKET, queue)
         if settings.admin:
             tasks.start_soon(admin.run, overview, settings.admin)
+        tasks.start_soon(reconciler.pull, queue.put)
         tasks.start_soon(queue.run)
         tasks.start_soon(watch.run)
 

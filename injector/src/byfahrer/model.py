@@ -221,6 +221,8 @@ class Observed:
     """Labels that the operator wants to stand for those the target does not carry."""
     image_id: str | None = None
     """Which image the name that is asked for means now; None if it was not asked, or there is none."""
+    image_missing: bool = False
+    """Whether it cannot be used now: it is being pulled, or cannot be."""
     joined: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """
     By a sidecar's ID, what was seen: the start of it, and the start of its target that it joined then (0: another).

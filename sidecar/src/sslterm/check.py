@@ -131,10 +131,9 @@ def fullness(settings: Settings) -> str:
     New clients wait then, this one among them: to be restarted for that would cost those who are served. What waits in
     the kernel's queue does not count, or one that hangs would look the same.
     """
-    from sslterm import netns  # here, because mostly the sidecar answers, and nobody has a use for them
-    from sslterm.endpoints import fit_connections
+    from sslterm import capacity, netns  # here, because mostly the sidecar answers, and nobody has a use for them
 
-    most = fit_connections(settings, lambda *_: None).max_connections
+    most = capacity.fit_connections(settings, lambda *_: None).max_connections
     if netns.accepted({port for _, port in targets(settings.frontend_addr)}) < most * _NEARLY:
         return ""
     return f"full: max-connections={most} clients are served, and new ones wait"

@@ -19,6 +19,7 @@ from anyio import CancelScope
 from sslterm import netns
 from sslterm.audit import Audit
 from sslterm.bypass import own_addresses
+from sslterm.capacity import fit_connections
 from sslterm.certs import tickets
 from sslterm.certs.bundle import Rejected, Source
 from sslterm.certs.files import AuthoritiesFile, FilePair
@@ -28,7 +29,7 @@ from sslterm.certs.joined import Joined
 from sslterm.certs.selfsigned import SelfSigned
 from sslterm.certs.store import Identity, Store
 from sslterm.door import Door
-from sslterm.endpoints import Unable, find_backends, fit_connections, try_addresses
+from sslterm.endpoints import Unable, find_backends, try_addresses
 from sslterm.settings import AUTO, ClientAuth, Mode, Settings
 from sslterm.single import Single
 from sslterm.waiting import first_of

@@ -6,16 +6,25 @@ import random
 from dataclasses import dataclass
 
 FIRST, CAP = 1.0, 60.0
-"""Seconds: a failure is often over at once; a missing image is there within a minute of being pulled."""
+"""Seconds: a failure is often over at once."""
+QUICK = 3
+"""Failures after which people may wait for us: four seconds from one try to the next are enough then."""
+PATIENCE = 7
+"""Tries at that pace: what is over within half a minute is made good within 5 s of it."""
 STEADY = 10.0
 """Seconds after which a sidecar that ran is not one that crashes at its start; the engine uses the same."""
 
 _random = random.Random()  # noqa: S311 - jitter, not secrets
 
 
-def delay(failures: int, *, first: float = FIRST, cap: float = CAP) -> float:
-    """Seconds after so many failures in a row, doubled each time; a fifth is random, so that many do not meet."""
-    seconds: float = min(cap, first * 2.0 ** min(max(failures - 1, 0), 16))
+def delay(failures: int, *, first: float = FIRST, cap: float = CAP, patience: int = PATIENCE) -> float:
+    """
+    Seconds after so many failures in a row: doubled each time, but after `QUICK` of them the same `patience` times.
+
+    A fifth is random, so that many do not meet.
+    """
+    held = min(max(failures - QUICK, 0), patience)
+    seconds: float = min(cap, first * 2.0 ** min(max(failures - 1 - held, 0), 16))
     return seconds * _random.uniform(0.8, 1.0)
 
 

@@ -1,25 +1,26 @@
 """
 Has the image on the engine that a sidecar is to be made of, as the operator's pull policy says.
 
-Fifty targets that want the same image pull it once: the first one pulls, the others wait, and none of them takes a
-worker from a target that has what it needs. What cannot be pulled is tried ever less often, for all of them together.
+Fifty targets that want the same image pull it once. A pull takes its time, half an hour even, and none of them waits
+for it: what each one has is looked after meanwhile. What cannot be pulled is tried ever less often, for all together.
 """
 
 from __future__ import annotations
 
+import enum
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import anyio
+from anyio.abc import TaskGroup
 from loguru import logger
 
-from byfahrer.engine.errors import PullError
+from byfahrer.engine.errors import EngineError, PullError
 from byfahrer.engine.interface import Engine
 from byfahrer.plan import Pull
-from byfahrer.reconcile.backoff import delay
-from byfahrer.reconcile.queue import aside
+from byfahrer.reconcile.backoff import CAP, FIRST, delay
 
 FRESH = 30.0
 """Seconds for which an image that was pulled is not asked for again, by `always`: many targets start together."""
@@ -29,14 +30,21 @@ KNOWN = 256
 """Images that are remembered; labels can name any number."""
 
 
+class Had(enum.Enum):
+    """How an image was had."""
+
+    HERE = "here"
+    CAME = "came"
+    """It was pulled meanwhile, which may have taken minutes."""
+    COMING = "coming"
+    """It is being pulled, and nobody waits for that."""
+
+
 @dataclass(slots=True)
 class _Image:
     """What is known of one, as long as this program runs."""
 
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
-    users: int = 0
-    pulls: int = 0
-    """That succeeded."""
+    on_its_way: bool = False
     pulled_at: float = float("-inf")
     seen_at: float = float("-inf")
     """When it was last found on the engine."""
@@ -54,31 +62,47 @@ class Images:
         self._policy = policy
         self._clock = clock
         self._known: dict[str, _Image] = {}
+        self._tasks: TaskGroup | None = None
+        self._ended: Callable[[str], None] = _ignore
 
-    async def provide(self, name: str) -> bool:
-        """Have this image on the engine; whether it was pulled meanwhile, which may have taken minutes. PullError."""
+    def pull_in(self, tasks: TaskGroup, ended: Callable[[str], None]) -> None:
+        """From now on pull beside whoever asks, in `tasks`; `ended` is called with the image, had or not."""
+        self._tasks, self._ended = tasks, ended
+
+    async def provide(self, name: str) -> Had:
+        """Have this image on the engine, or on its way there. PullError."""
         image = self._of(name)
         if self._policy is not Pull.ALWAYS and self._clock() - image.seen_at < LOOK:
-            return False
+            return Had.HERE
         here = await self._engine.image_id(name) is not None
         if here:
             image.seen_at = self._clock()
         if self._policy is Pull.NEVER and not here:
             raise PullError(missing(name))
-        if here and self._policy is not Pull.ALWAYS:
-            return False
-        image.users += 1
-        before = image.pulls
+        if here and (self._policy is not Pull.ALWAYS or self._clock() - image.pulled_at <= FRESH):
+            return Had.HERE
+        if not image.on_its_way:
+            if image.failures and self._clock() < image.not_before:
+                raise PullError(image.why)
+            image.on_its_way = True
+            if self._tasks is None:
+                await self._pull(name, image, here=here)
+                return Had.CAME
+            self._tasks.start_soon(self._pull_beside, name, image, here)
+        return Had.COMING
+
+    async def _pull_beside(self, name: str, image: _Image, here: bool) -> None:
         try:
-            with aside():
-                async with image.lock:
-                    if image.failures and self._clock() < image.not_before:
-                        raise PullError(image.why)
-                    if self._clock() - image.pulled_at > FRESH:
-                        await self._pull(name, image, here=here)
-        finally:
-            image.users -= 1
-        return image.pulls != before
+            await self._pull(name, image, here=here)
+        except PullError:
+            pass  # whoever asks next is told
+        except EngineError as error:
+            logger.debug("The pull of image {} is tried again: {}", name, error)
+            await anyio.sleep(FIRST)
+        except Exception as error:  # noqa: BLE001 - no image is worth the service of all targets
+            logger.opt(exception=error).error("Image {}: a bug of byfahrer", name)
+            await anyio.sleep(CAP)
+        self._ended(name)
 
     async def _pull(self, name: str, image: _Image, *, here: bool) -> None:
         begun = self._clock()
@@ -91,20 +115,25 @@ class Images:
             if _without_numbers(why) != _without_numbers(image.why):
                 image.why = why
             image.failures += 1
-            image.not_before = self._clock() + delay(image.failures)
+            image.not_before = self._clock() + delay(image.failures, patience=0)
             logger.debug("Image {} could not be pulled, after {:.1f} s", name, self._clock() - begun)
             raise PullError(image.why) from error
+        finally:
+            image.on_its_way = False
         image.failures, image.why = 0, ""
-        image.pulls += 1
         image.pulled_at = self._clock()
         logger.info("Pulled image {} in {:.1f} s", name, image.pulled_at - begun)
 
     def _of(self, name: str) -> _Image:
         if name not in self._known and len(self._known) >= KNOWN:
-            idle = next((each for each, image in self._known.items() if not image.users), None)
+            idle = next((each for each, image in self._known.items() if not image.on_its_way), None)
             if idle is not None:
                 del self._known[idle]
         return self._known.setdefault(name, _Image())
+
+
+def _ignore(name: str) -> None:
+    pass
 
 
 def missing(name: str) -> str:

@@ -149,6 +149,8 @@ class Memory:
     action: str = ""
     acted_at: float = 0.0
     error: str = ""
+    awaits: str = ""
+    """The image that its sidecar is to be made of, while that is being pulled."""
 
     def saw(self, sidecars: Iterable[Container], now: float) -> None:
         """Take note of which sidecars run, and which do no more."""

@@ -10,11 +10,8 @@ attempts cannot turn into a busy loop.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 
 import anyio
 from anyio import CancelScope
@@ -26,22 +23,6 @@ GRACE = 3.0
 
 Handler = Callable[[str], Awaitable[float | None]]
 """Looks at a key: None for done, or seconds until the next look. An exception is a failure: again, with back-off."""
-
-
-_step_aside: ContextVar[Callable[[bool], None] | None] = ContextVar("_step_aside", default=None)
-
-
-@contextmanager
-def aside() -> Iterator[None]:
-    """Around what a handler only waits for: it takes no worker from other keys meanwhile. Outside of one, nothing."""
-    step = _step_aside.get()
-    if step:
-        step(True)
-    try:
-        yield
-    finally:
-        if step:
-            step(False)
 
 
 @dataclass(slots=True)
@@ -112,8 +93,6 @@ class KeyedQueue:
         self._schedule = Schedule()
         self._changed = anyio.Event()
         self._scopes: dict[str, CancelScope] = {}
-        self._aside: set[str] = set()
-        """Keys being handled that only wait."""
         self._awaited: list[tuple[set[str], anyio.Event]] = []
 
     def put(self, key: str, wait: float = 0.0, *, urgent: bool = True) -> None:
@@ -172,15 +151,10 @@ class KeyedQueue:
 
     @property
     def _has_room(self) -> bool:
-        return len(self._scopes) - len(self._aside) < self._workers
-
-    def _step_aside(self, key: str, waits: bool) -> None:
-        (self._aside.add if waits else self._aside.discard)(key)
-        self._changed.set()
+        return len(self._scopes) < self._workers
 
     async def _handle(self, key: str) -> None:
         try:
-            _step_aside.set(partial(self._step_aside, key))  # this task's own, gone with it
             with self._scopes[key]:
                 again = await self._handler(key)
                 self._schedule.done(key, None if again is None else self._clock() + again)

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import anyio
 from loguru import logger
 
 from byfahrer.converge import same_port
-from byfahrer.engine.errors import EngineError, UnreachableError
+from byfahrer.engine.errors import EngineError, PullError, UnreachableError
 from byfahrer.engine.interface import Engine
 from byfahrer.model import (
     NOTHING,
@@ -35,7 +36,7 @@ from byfahrer.reconcile import telling
 from byfahrer.reconcile.apply import DRAIN, Hands, PassingError, UnmetError
 from byfahrer.reconcile.backoff import STEADY
 from byfahrer.reconcile.foretell import foretold
-from byfahrer.reconcile.images import Images
+from byfahrer.reconcile.images import Had, Images
 from byfahrer.reconcile.memory import Memory, Snapshot, State
 from byfahrer.reconcile.observe import observe
 
@@ -49,7 +50,7 @@ GLANCE = 1.0
 """Seconds between looks at one that takes its time to end, or to get ready: an event may be lost."""
 BACK_WITHIN = 1.0
 """Seconds from a target's end, in which it may be restarting."""
-PASSES = 5
+PASSES = 6
 """How often in a row something passing may stand in the way before people are told: it has lasted 15 seconds then."""
 
 _NO_JOINS: Mapping[str, tuple[int, int]] = {}
@@ -97,6 +98,21 @@ class Reconciler:
         self._images = Images(engine, policy.pull, clock=clock)
         self._memory: dict[str, Memory] = {}
         self._hands = Hands(engine, token, clock)
+
+    async def pull(self, put: Callable[[str], None]) -> None:
+        """
+        Until cancelled, pull what is missing beside everything else; who waits for it is `put` when that has ended.
+
+        Without this, a look takes as long as the pull.
+        """
+
+        def ended(image: str) -> None:
+            for key in [key for key, memory in self._memory.items() if memory.awaits == image]:
+                put(key)
+
+        async with anyio.create_task_group() as tasks:
+            self._images.pull_in(tasks, ended)
+            await anyio.sleep_forever()
 
     def tracks(self, target_id: str) -> bool:
         """Whether this target has been seen with a sidecar, or wanting one."""
@@ -228,11 +244,20 @@ class Reconciler:
         starts = [action for action in todo.actions if isinstance(action, Inject | Start | Restart)]
         removals = [action for action in todo.actions if isinstance(action, Remove)]
         await telling.exits(self._engine, observed, todo, memory)
+        memory.awaits = ""
         for action in starts:
             # Name and port can be held once only, so the old one goes first: but not for one that cannot be yet.
             if isinstance(action, Inject):
-                if await self._images.provide(action.spec.image):
+                try:
+                    had = await self._images.provide(action.spec.image)
+                except PullError:
+                    await self._do_without(observed, target, memory)
+                    raise
+                if had is Had.CAME:
                     return await self.reconcile(target.id, observed.by_hand)  # a pull takes its time: look again
+                if had is Had.COMING:
+                    memory.awaits = action.spec.image
+                    return await self._do_without(observed, target, memory)
                 if removals and (wait := memory.pace.wait(target.started_at, self._clock())):
                     return wait
         waits = [await self._hands.remove(removal, memory) for removal in removals]
@@ -247,6 +272,16 @@ class Reconciler:
             telling.tell(memory, telling.problems(todo, memory))
         if todo.awaited is not None and todo.spare is not None:
             waits.append(await self._change_over(todo.spare, todo.awaited, memory))
+        return min((wait for wait in waits if wait), default=None)
+
+    async def _do_without(self, observed: Observed, target: Container, memory: Memory) -> float | None:
+        """What can be done about a target whose sidecar cannot be made now: the one that it had serves on."""
+        todo = plan(replace(observed, image_missing=True), self._policy)
+        for action in todo.actions:
+            if isinstance(action, Remove) and not action.drain:
+                await self._hands.remove(action, memory)
+        starts = [each for each in todo.actions if isinstance(each, Start | Restart)]
+        waits = [await self._start_in_time(action, target, memory, todo) for action in starts]
         return min((wait for wait in waits if wait), default=None)
 
     async def _change_over(self, spare: Container, awaited: Container, memory: Memory) -> float:

@@ -8,8 +8,8 @@ from loguru import logger
 
 from byfahrer.engine.errors import PullError, UnreachableError
 from byfahrer.plan import Pull
-from byfahrer.reconcile import images, queue
-from byfahrer.reconcile.images import Images
+from byfahrer.reconcile import images
+from byfahrer.reconcile.images import Had, Images
 from lab.memory_engine import MemoryEngine
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +50,7 @@ class Shop:
 async def test_what_is_there_is_not_pulled():
     shop = Shop(here=("a",))
 
-    assert not await shop.images.provide("a")
+    assert await shop.images.provide("a") is Had.HERE
     assert shop.pulls == 0
 
 
@@ -62,14 +62,14 @@ async def test_many_that_start_together_ask_the_engine_once_whether_it_is_there(
     shop.now += images.LOOK
     shop.engine.images.clear()
 
-    assert await shop.images.provide("a")
+    assert await shop.images.provide("a") is Had.CAME
 
 
 async def test_what_is_missing_is_pulled_and_both_is_said(said):
     shop = Shop()
 
-    assert await shop.images.provide("a")
-    assert not await shop.images.provide("a")
+    assert await shop.images.provide("a") is Had.CAME
+    assert await shop.images.provide("a") is Had.HERE
     assert shop.pulls == 1
     assert said == ["Pull image a", "Pulled image a in 0.0 s"]
 
@@ -84,10 +84,10 @@ async def test_never_is_never():
 async def test_always_asks_the_registry_though_the_image_is_there_but_not_for_each_of_many():
     shop = Shop(Pull.ALWAYS, here=("a",))
 
-    assert await shop.images.provide("a")
-    assert not await shop.images.provide("a")
+    assert await shop.images.provide("a") is Had.CAME
+    assert await shop.images.provide("a") is Had.HERE
     shop.now += images.FRESH + 1
-    assert await shop.images.provide("a")
+    assert await shop.images.provide("a") is Had.CAME
     assert shop.pulls == 2
 
 
@@ -97,53 +97,75 @@ async def test_always_makes_no_sidecar_of_an_image_that_may_be_old():
     assert await shop.fails() == "image 'a' cannot be pulled: pull access denied for a"
 
 
-async def test_many_that_want_the_same_pull_it_once_and_all_learn_that_time_has_passed():
-    shop = Shop()
-    waited = []
+class Beside:
+    """A shop whose images are pulled beside whoever asks; `ended` has those that were, or could not be."""
 
-    async def want():
-        waited.append(await shop.images.provide("a"))
+    def __init__(self, shop):
+        self.shop = shop
+        self.ended = []
+        self.one_has = anyio.Event()
+        self.gate = anyio.Event()
+        real = shop.engine.pull
 
-    async with anyio.create_task_group() as tasks:
-        for _ in range(50):
-            tasks.start_soon(want)
+        async def slow(name):
+            await self.gate.wait()
+            await real(name)
 
-    assert waited == [True] * 50
-    assert shop.pulls == 1
+        shop.engine.pull = slow
 
+    async def __aenter__(self):
+        self.tasks = anyio.create_task_group()
+        await self.tasks.__aenter__()
+        self.shop.images.pull_in(self.tasks, self.end)
+        return self
 
-async def test_who_waits_for_an_image_takes_no_worker_from_others():
-    shop = Shop()
-    gate = anyio.Event()
-    real, handled = shop.engine.pull, []
+    def end(self, name):
+        self.ended.append(name)
+        self.one_has.set()
 
-    async def slow(name):
-        await gate.wait()
-        await real(name)
+    async def __aexit__(self, *args):
+        self.tasks.cancel_scope.cancel()
+        return await self.tasks.__aexit__(*args)
 
-    async def handle(key):
-        if key.startswith("pulls"):
-            await shop.images.provide("a")
-        handled.append(key)
-
-    shop.engine.pull = slow
-    line = queue.KeyedQueue(handle, lambda *_: None, workers=2)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(line.run)
-        for number in range(4):
-            line.put(f"pulls-{number}")
-        line.put("other")
+    async def has_ended(self):
+        self.gate.set()
         with anyio.fail_after(10):
-            await line.handled(["other"])
-        before = list(handled)
-        gate.set()
-        with anyio.fail_after(10):
-            await line.handled([f"pulls-{number}" for number in range(4)])
-        tasks.cancel_scope.cancel()
+            await self.one_has.wait()
 
-    assert before == ["other"]
-    assert len(handled) == 5
+
+async def test_many_that_want_the_same_pull_it_once_and_none_waits_for_it():
+    shop = Shop()
+    async with Beside(shop) as beside:
+        had = [await shop.images.provide("a") for _ in range(50)]
+        await beside.has_ended()
+
+        assert had == [Had.COMING] * 50
+        assert await shop.images.provide("a") is Had.HERE
     assert shop.pulls == 1
+    assert beside.ended == ["a"]
+
+
+async def test_who_asks_after_a_pull_that_failed_is_told_why():
+    shop = Shop(there=())
+    async with Beside(shop) as beside:
+        assert await shop.images.provide("a") is Had.COMING
+        await beside.has_ended()
+
+        assert "pull access denied for a" in await shop.fails()
+        shop.now += 60
+        assert await shop.images.provide("a") is Had.COMING
+
+
+@pytest.mark.parametrize("error", [UnreachableError("gone"), ValueError("a bug")])
+async def test_a_pull_that_breaks_off_is_done_again_and_ends_nothing_else(error, monkeypatch):
+    monkeypatch.setattr(images, "FIRST", 0.01)
+    monkeypatch.setattr(images, "CAP", 0.01)
+    shop = Shop()
+    shop.engine.broken["pull"] = [error]
+    async with Beside(shop) as beside:
+        assert await shop.images.provide("a") is Had.COMING
+        await beside.has_ended()
+        assert await shop.images.provide("a") is Had.COMING
 
 
 async def test_what_cannot_be_had_is_tried_ever_less_often_however_many_ask(said):
@@ -162,7 +184,7 @@ async def test_it_is_used_as_soon_as_it_is_there_by_whatever_way():
     await shop.fails()
     shop.engine.images["a"] = "sha256:built"
 
-    assert not await shop.images.provide("a")
+    assert await shop.images.provide("a") is Had.HERE
 
 
 async def test_after_a_success_the_next_failure_is_the_first_again():
@@ -171,7 +193,7 @@ async def test_after_a_success_the_next_failure_is_the_first_again():
         await shop.fails()
         shop.now += 60
     shop.engine.registry["a"] = "sha256:a"
-    assert await shop.images.provide("a")
+    assert await shop.images.provide("a") is Had.CAME
     shop.engine.registry.clear()
     shop.now += images.FRESH + 1
     await shop.fails()
@@ -201,22 +223,7 @@ async def test_an_engine_that_is_away_says_nothing_of_an_image():
     with pytest.raises(UnreachableError):
         await shop.images.provide("a")
 
-    assert await shop.images.provide("a")
-
-
-async def test_whoever_goes_away_while_it_pulls_leaves_it_to_the_next():
-    shop = Shop()
-    real = shop.engine.pull
-
-    async def forever(name):
-        await anyio.sleep_forever()
-
-    shop.engine.pull = forever
-    with anyio.move_on_after(0.05):
-        await shop.images.provide("a")
-    shop.engine.pull = real
-
-    assert await shop.images.provide("a")
+    assert await shop.images.provide("a") is Had.CAME
 
 
 async def test_not_every_image_that_labels_name_is_remembered():

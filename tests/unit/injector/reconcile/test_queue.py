@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from byfahrer.reconcile.queue import KeyedQueue, Schedule, aside
+from byfahrer.reconcile.queue import KeyedQueue, Schedule
 from lab.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +52,7 @@ class TestSchedule:
     def test_a_failing_key_waits_longer_each_time_and_success_forgives(self):
         schedule, waits, now = Schedule(), [], 0.0
         schedule.put("a", now, urgent=True)
-        for _ in range(4):
+        for _ in range(3):
             assert schedule.take(now) == "a"
             waits.append(schedule.failed("a", now))
             assert schedule.take(now + waits[-1] - 0.001) is None
@@ -227,34 +227,6 @@ async def test_when_stopped_what_hangs_is_given_up(monkeypatch):
         tasks.cancel_scope.cancel()
 
     assert running.now["a"] == 0
-
-
-async def test_a_handler_that_only_waits_takes_no_worker_from_others():
-    over, handled = anyio.Event(), []
-
-    async def handle(key):
-        if key == "other":
-            handled.append(key)
-            return
-        with aside():
-            await over.wait()
-        handled.append(key)
-
-    queue = KeyedQueue(handle, lambda *_: None, workers=2)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(queue.run)
-        for key in ("slow1", "slow2", "slow3"):
-            queue.put(key)
-        queue.put("other")
-        await until(lambda: handled == ["other"])
-        over.set()
-        await until(lambda: len(handled) == 4)
-        tasks.cancel_scope.cancel()
-
-
-async def test_outside_of_a_queue_waiting_is_nothing_special():
-    with aside():
-        await anyio.lowlevel.checkpoint()
 
 
 async def test_finish_handles_at_once_what_was_put_for_later_but_not_what_failed():

@@ -255,7 +255,7 @@ async def test_a_crashing_sidecar_is_started_again_ever_less_often_with_its_last
         if await world.look(key) is None:
             tries += 1
 
-    assert 5 <= tries <= 8
+    assert 10 <= tries <= 16
     assert "Proxy container 'www-proxy' exited with code 1; its last words: port 8081 is taken" in said
 
 
