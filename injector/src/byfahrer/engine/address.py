@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from byfahrer.engine.errors import (
 )
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
+_MARKUP = re.compile(r"<[^>]*>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,10 @@ def mapped(host: str) -> Iterator[None]:
 
 def _said_no(error: APIError) -> EngineError:
     status = error.status_code or 500
-    message = " ".join(str(error.explanation or error).split())[:500]
+    text = str(error.explanation or error)
+    if text.lstrip().startswith("<"):  # a proxy before the engine may answer with a page for browsers
+        text = _MARKUP.sub(" ", text)
+    message = " ".join(text.split())[:500]
     if status == requests.codes.not_found:
         return NotFoundError(message)
     if status == requests.codes.conflict:

@@ -222,6 +222,7 @@ class DockerEngine:
 
     async def labels_of_services(self) -> Mapping[str, Mapping[str, str]]:
         try:
+            # As elsewhere here: types-docker leaves some of the SDK's calls without types.
             found = await self._call(lambda client: client.services())  # type: ignore[no-untyped-call]
         except RejectedError as error:
             await self._expect_no_manager(error)

@@ -326,8 +326,8 @@ class Reconciler:
         works = todo.serving is not None and todo.serving.id in observed.proven
         if works or not todo.image:
             memory.trouble = ""
-        # Whether a start or another name mends what people were told of is known when it has succeeded.
-        if todo.problems or not any(isinstance(action, Inject | Start | Restart | Rename) for action in todo.actions):
+        # Whether an action mends what people were told of, or can be done at all, is known when it has succeeded.
+        if todo.problems or not todo.actions:
             memory.passing = 0
             telling.tell(memory, telling.problems(todo, memory))
         if todo.serving is not None and self._clock() - memory.pace.last > STEADY:

@@ -89,6 +89,12 @@ class TestErrors:
 
         assert (error.status, error.message) == (500, "two lines")
 
+    def test_a_page_for_browsers_is_told_by_its_words(self):
+        page = "\n<html><body><h1>403 Forbidden</h1>\nRequest forbidden.</body></html>"
+
+        assert told(answer(403, page)).message == "403 Forbidden Request forbidden."
+        assert told(answer(500, "no such thing: <none>")).message == "no such thing: <none>"
+
     @pytest.mark.parametrize(
         ("number", "says"),
         [

@@ -4,6 +4,8 @@ From any state, after any fault, one look at each target leaves exactly the side
 Long, because the promise is one, and each fault that could break it is a test of its own.
 """
 
+from dataclasses import replace
+
 import anyio
 import pytest
 from loguru import logger
@@ -93,6 +95,25 @@ async def test_a_failed_start_leaves_no_container():
     with pytest.raises(UnmetError, match="'www-proxy' did not start: the engine answered 500: no space left"):
         await world.look(key)
 
+    assert world.engine.sidecars(key) == []
+
+
+async def test_what_cannot_be_done_is_told_once_until_it_can(said):
+    """As behind a filter that lets byfahrer only look."""
+    world = World()
+    key = world.engine.run("www", ASKS)
+    await world.settle()
+    world.engine.down(key)
+    world.now += 60
+    world.engine.broken["remove"] = [RejectedError(403, "Forbidden") for _ in range(5)]
+    for _ in range(5):
+        assert not await world.look_like_the_queue(key)
+        world.now += 60
+    await world.look(key)
+    await world.look(key)
+
+    assert [line for line in said if "Forbidden" in line] == ["'www': the engine answered 403: Forbidden"]
+    assert said[-1] == "'www' has no problem any more"
     assert world.engine.sidecars(key) == []
 
 
