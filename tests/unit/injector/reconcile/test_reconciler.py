@@ -4,8 +4,6 @@ From any state, after any fault, one look at each target leaves exactly the side
 Long, because the promise is one, and each fault that could break it is a test of its own.
 """
 
-from dataclasses import replace
-
 import anyio
 import pytest
 from loguru import logger
