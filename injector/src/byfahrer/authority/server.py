@@ -25,6 +25,9 @@ RUN_DIR: Final = Path("/run/byfahrer")
 ANSWERS_WITHIN: Final = 2.0
 """Seconds for an answer to ourselves."""
 
+LOOK: Final = 2.0
+"""Seconds between looks whether the socket is still where sidecars look for it."""
+
 _PATHS: Final = {"/v1/certificate": "POST", "/v1/authorities": "GET", "/v1/status": "POST"}
 
 
@@ -88,8 +91,32 @@ async def answers(path: Path) -> bool:
 
 
 async def run(authority: Authority, path: Path, user: str) -> None:
-    """Answer at `path`, for sidecars that run as `user`, until cancelled. AuthorityError, if the socket cannot be."""
+    """
+    Answer at `path`, for sidecars that run as `user`, until cancelled, or until it is not there any more.
+
+    AuthorityError, if the socket cannot be.
+    """
     with listening(path, user) as listener:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(authority.run)
             tasks.start_soon(Server(authority, listener).serve)
+            await _lost(path)
+            tasks.cancel_scope.cancel()
+
+
+async def _lost(path: Path) -> None:
+    """Return when what is at `path` now has gone: somebody emptied the folder, or put another socket there."""
+    ours = _inode(path)
+    while True:
+        await anyio.sleep(LOOK)
+        if _inode(path) != ours:
+            break
+    logger.warning("The authority's socket {} has gone: making it anew", path)
+
+
+def _inode(path: Path) -> int:
+    """Of what is there; 0 for nothing, or nothing that can be seen."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import socket
@@ -27,16 +28,19 @@ def listening(path: Path, user: str) -> Iterator[socket.socket]:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         try:
-            _make_room(path)
-            with suppress(FileNotFoundError):
-                draft.unlink()
-            # Nobody can open it before it has its owner and its name.
-            listener.bind(os.fspath(draft))
-            _permit(draft, user)
-            listener.listen(BACKLOG)
-            listener.setblocking(False)
-            ours = draft.stat().st_ino
-            draft.replace(path)
+            with suppress(FileExistsError):
+                path.parent.mkdir(0o755, parents=True)
+            with _alone(path.parent):
+                _make_room(path)
+                with suppress(FileNotFoundError):
+                    draft.unlink()
+                # Nobody can open it before it has its owner and its name.
+                listener.bind(os.fspath(draft))
+                _permit(draft, user)
+                listener.listen(BACKLOG)
+                listener.setblocking(False)
+                ours = draft.stat().st_ino
+                draft.replace(path)
         except OSError as error:
             with suppress(OSError):
                 draft.unlink()
@@ -51,10 +55,19 @@ def listening(path: Path, user: str) -> Iterator[socket.socket]:
         listener.close()
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: of two that start together each would find room, and the later one replace the other's."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # for as long as a look takes, a second at most
+        yield
+    finally:
+        os.close(handle)
+
+
 def _make_room(path: Path) -> None:
-    """Have the folder, and see that what is at `path` is a socket that nobody listens on."""
-    with suppress(FileExistsError):
-        path.parent.mkdir(0o755, parents=True)
+    """See that what is at `path` is a socket that nobody listens on."""
     try:
         state = path.lstat()
     except FileNotFoundError:

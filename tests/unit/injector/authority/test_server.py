@@ -86,6 +86,18 @@ async def test_a_sidecar_gets_its_certificate_and_tells_how_it_is(world, path):
         assert read(await talk(path, ask("POST", "/v1/status", token, word))) == (200, {"renew": True, "again_in": 10})
 
 
+async def test_whoever_loses_its_socket_knows(world, path, monkeypatch, said):
+    """Somebody empties the folder; the daemon makes it anew."""
+    monkeypatch.setattr(server, "LOOK", 0.01)
+    for _ in range(2):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.run, world.authority, path, US)
+            await until(path.exists)
+            path.unlink()
+
+    assert said == [f"The authority's socket {path} has gone: making it anew"] * 2
+
+
 async def test_refusals_are_one_line_of_json_with_their_status(world, path):
     _, _, token = world.target()
     cases = {

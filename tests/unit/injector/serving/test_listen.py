@@ -3,6 +3,8 @@
 import os
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
@@ -64,6 +66,27 @@ def test_somebody_elses_socket_or_file_is_left_alone(path):
 
     assert refused(path).startswith(f"{path}: there is something that is no socket; remove it, ")
     assert path.read_text() == "precious"
+
+
+def test_of_several_that_start_together_one_serves_and_the_others_know(path):
+    """Each would find room, and the last one take the place of those before, who would never learn of it."""
+    ready, over = Barrier(8), Barrier(8)
+
+    def start(_):
+        ready.wait(10)
+        try:
+            with listening(path, US):
+                over.wait(10)
+                return path.exists()
+        except SocketError as error:
+            over.wait(10)
+            return str(error)
+
+    for _ in range(10):
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(start, range(8)))
+        assert found.count(True) == 1
+        assert found.count(f"{path}: another byfahrer serves there") == 7
 
 
 def test_a_socket_that_somebody_put_in_our_place_is_not_removed(path):
