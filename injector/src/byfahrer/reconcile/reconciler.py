@@ -50,6 +50,8 @@ GLANCE = 1.0
 """Seconds between looks at one that takes its time to end, or to get ready: an event may be lost."""
 BACK_WITHIN = 1.0
 """Seconds from a target's end, in which it may be restarting."""
+MISSED = 10_000
+"""Targets that are remembered as not found; a list shows within half a minute whether one is there after all."""
 PASSES = 6
 """How often in a row something passing may stand in the way before people are told: it has lasted 15 seconds then."""
 
@@ -97,6 +99,8 @@ class Reconciler:
         self._back_within = BACK_WITHIN
         self._images = Images(engine, policy.pull, clock=clock)
         self._memory: dict[str, Memory] = {}
+        self._missed: dict[str, None] = {}
+        """Targets that the engine did not find at the last look."""
         self._hands = Hands(engine, token, clock)
 
     async def pull(self, put: Callable[[str], None]) -> None:
@@ -132,6 +136,9 @@ class Reconciler:
         To have found nothing to do once is not enough: what came of actions may have been undone since, and a list then
         shows what it showed before them.
         """
+        # Whoever is in a list all the same was not gone: the engine can say so of one that it is busy with.
+        if target_id in self._missed:
+            return False
         memory = self._memory.get(target_id)
         if memory is None or memory.settled:
             return True
@@ -206,8 +213,12 @@ class Reconciler:
     async def _plan(self, observed: Observed) -> tuple[Observed, Plan]:
         """What is there, with what only a series of looks can show, and what is to be done about it."""
         target_id, target = observed.target_id, observed.target
+        self._missed.pop(target_id, None)
         if target is None:
             self._memory.pop(target_id, None)
+            self._missed[target_id] = None
+            while len(self._missed) > MISSED:
+                del self._missed[next(iter(self._missed))]
             return observed, plan(observed, self._policy)
         # For one without sidecars there is nothing to be known yet.
         if observed.sidecars:
