@@ -217,12 +217,12 @@ class Happenings(World):
 
     def do_clock(self, step):
         """
-        It is set back only while an injector runs, and none ends after that.
+        It is set back only while an injector runs and reaches the engine, and none ends after that.
 
         A target that restarts while nobody looks, by a clock that was set back, has started before its sidecar for
         whoever looks first: nothing that the engine tells shows that it has not.
         """
-        if int(step.what) > 0 or self.daemons:
+        if int(step.what) > 0 or (self.daemons and not self.engine.away):
             self.jumped += int(step.what)
             self.set_back |= int(step.what) < 0
 
