@@ -172,7 +172,7 @@ class Happenings(World):
 
     def do_service(self, step):
         self.service = step.what
-        self.engine.services[SERVICE] = dict(SERVICES[step.what][0])
+        self.engine.annotations[SERVICE] = dict(SERVICES[step.what][0])
         if not self.engine.deaf:
             for stream in self.engine.streams:
                 self.engine.deliver(stream, Event(kind="service", action="update", id=SERVICE))

@@ -16,7 +16,7 @@ import anyio
 
 from byfahrer.engine.errors import ConflictError, EngineError, NotFoundError, PullError, UnreachableError, UnusableError
 from byfahrer.engine.interface import EngineInfo, Event
-from byfahrer.model import Container, File, Status, Summary
+from byfahrer.model import Container, File, Service, Status, Summary
 
 
 @dataclass
@@ -63,7 +63,10 @@ class MemoryEngine:
         self.registry: dict[str, str] = {}
         self.killed: list[tuple[str, str]] = []
         """Containers and the signals that they were sent."""
-        self.services: dict[str, dict[str, str]] = {}
+        self.annotations: dict[str, dict[str, str]] = {}
+        """Labels of Swarm services, by their IDs."""
+        self.virtual: dict[str, tuple[str, ...]] = {}
+        """Their virtual addresses, where they have some."""
         self.deaf = False
         """Whether events are lost."""
         self.away = False
@@ -327,13 +330,16 @@ class MemoryEngine:
             raise UnusableError(path)
         return found
 
-    async def labels_of_services(self):
-        self._called("labels_of_services")
-        return dict(self.services)
+    async def services(self):
+        self._called("services")
+        return {service_id: self._service(service_id) for service_id in self.annotations}
 
-    async def service_labels(self, service_id):
-        self._called("service_labels")
-        return self.services.get(service_id)
+    async def service(self, service_id):
+        self._called("service")
+        return self._service(service_id) if service_id in self.annotations else None
+
+    def _service(self, service_id):
+        return Service(labels=dict(self.annotations[service_id]), addresses=self.virtual.get(service_id, ()))
 
     def _mounted(self, mount):
         """As the engine shows it: a new volume has a name."""

@@ -40,7 +40,7 @@ ON_ALL = {
     "fail": [
         f"{method} {how}"
         for method in ("create", "start", "restart", "stop", "remove", "rename", "inspect", "containers", "image_id",
-                       "events", "connect", "service_labels", "ping")
+                       "events", "connect", "service", "ping")
         for how in ("500", "409", "404", "away", "lost")
     ],
     "injector": ["kill", "stop", "start", "second", "upgrade"],

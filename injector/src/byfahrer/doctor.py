@@ -203,9 +203,9 @@ def unasked(observed: Iterable[Observed], policy: Policy) -> Iterator[Finding]:
         target = each.target
         if target is None or target.id == policy.own_id or labels.target_of(target) or not target.alive:
             continue
-        found = labels.collect(target.labels, each.service_labels, target.inherited)
+        found = labels.collect(target.labels, each.service.labels, target.inherited)
         others = [annotation.label for name, annotation in sorted(found.items()) if name != labels.ENABLE]
-        covered = policy.covers({**each.service_labels, **target.labels})
+        covered = policy.covers({**each.service.labels, **target.labels})
         lone = others and labels.PROXY_IMAGE not in found and covered and not own_sidecars(each, policy)
         if lone and not plan(each, policy).problems:  # which are told already
             asking = f"{labels.SHORT}{labels.PROXY_IMAGE}, which asks for a sidecar"

@@ -104,7 +104,7 @@ async def inject(
     todo = plan(await observe(engine, target.id, wish), policy)
     if todo.problems:
         raise ManualError("; ".join(map(str, todo.problems)))
-    if not policy.covers({**carried.service_labels, **target.labels}):
+    if not policy.covers({**carried.service.labels, **target.labels}):
         raise ManualError(f"'{name}' is not among the containers that --only-label selects")
     reconciler = Reconciler(engine, policy, token=token)
     for _ in range(LOOKS):
@@ -132,7 +132,7 @@ def check_wish(observed: Observed, name: str, wish: Mapping[str, str]) -> None:
 
 def _says(observed: Observed) -> bool:
     carried = observed.target.labels if observed.target else {}
-    return labels.PROXY_IMAGE in labels.collect(carried, observed.service_labels)
+    return labels.PROXY_IMAGE in labels.collect(carried, observed.service.labels)
 
 
 async def eject(engine: Engine, name: str) -> list[Ejected]:
@@ -165,7 +165,7 @@ async def _eject(engine: Engine, sidecars: Iterable[Container]) -> list[Ejected]
             await engine.stop(sidecar.id, DRAIN if sidecar.stop_timeout is None else sidecar.stop_timeout)
         await engine.remove(sidecar.id)
         name = target.name if target else sidecar.labels.get(labels.TARGET_NAME, target_id[:12])
-        found = labels.collect(target.labels, observed.service_labels) if target and target.alive else {}
+        found = labels.collect(target.labels, observed.service.labels) if target and target.alive else {}
         gone.append(Ejected(sidecar.name, name, labels.PROXY_IMAGE in found))
 
     async with anyio.create_task_group() as tasks:

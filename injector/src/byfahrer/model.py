@@ -83,6 +83,18 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A Swarm service, as its managers know it: its tasks' containers show none of this."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
+    """Its virtual IP addresses, one in each network, behind which its tasks are; none with `dnsrr`."""
+
+
+NO_SERVICE = Service()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """A container as a list shows it: enough to know whom to look at, not what to do."""
 
@@ -211,8 +223,8 @@ class Observed:
     target_id: str
     target: Container | None
     """None: there is no such container any more."""
-    service_labels: Mapping[str, str] = field(default_factory=dict)
-    """Labels of the target's Swarm service, as far as this node can read them."""
+    service: Service = NO_SERVICE
+    """The target's Swarm service, as far as this node can know it."""
     service_gone: bool = False
     """Whether its service was removed: the task finishes what it is at, and ends by itself."""
     sidecars: tuple[Container, ...] = ()

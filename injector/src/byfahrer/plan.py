@@ -155,7 +155,7 @@ def _serving(sidecars: list[Container], observed: Observed, target: Container, p
 
 def _covered(observed: Observed, policy: Policy) -> bool:
     target = observed.target
-    return target is not None and policy.covers({**observed.service_labels, **target.labels})
+    return target is not None and policy.covers({**observed.service.labels, **target.labels})
 
 
 def _by_id(container: Container) -> str:
@@ -173,9 +173,9 @@ def _wish(observed: Observed, policy: Policy) -> _Wish:
         return _Wish(without="its target is no target")
     if len(target.labels) > labels.MOST:
         return _refused(target, [f"it has {len(target.labels)} labels: expected at most {labels.MOST}"])
-    found = labels.collect(target.labels, observed.service_labels, target.inherited)
+    found = labels.collect(target.labels, observed.service.labels, target.inherited)
     by_hand, carried = NOTHING, False
-    extra = policy.marks({**observed.service_labels, **target.labels})
+    extra = policy.marks({**observed.service.labels, **target.labels})
     try:
         if labels.PROXY_IMAGE not in found:
             # A sidecar made by hand carries what it is to be; several of them take two operators at the same moment.

@@ -24,6 +24,7 @@ from byfahrer.model import (
     Remove,
     Rename,
     Restart,
+    Service,
     SidecarSpec,
     Start,
     Status,
@@ -398,7 +399,9 @@ def test_a_target_whose_image_is_not_allowed_any_more_loses_the_sidecar_it_had()
 
 
 def test_labels_of_the_service_ask_too():
-    assert wanted(target({}), service_labels=ASKS | {"byfahrer.mode": "tcp"}).env[1:] == (("SSLTERM_MODE", "tcp"),)
+    assert wanted(target({}), service=Service(labels=ASKS | {"byfahrer.mode": "tcp"})).env[1:] == (
+        ("SSLTERM_MODE", "tcp"),
+    )
 
 
 class TestByHand:
@@ -501,7 +504,7 @@ def states(draw):
     return Observed(
         target_id=TARGET_ID,
         target=target(draw(LABELS), draw(STATUSES), draw(st.integers(0, 3)), network_mode=network) if who else None,
-        service_labels=draw(LABELS),
+        service=Service(labels=draw(LABELS)),
         sidecars=tuple(draw(st.permutations(sidecars))),
         image_id=draw(st.none() | IMAGE_IDS),
         proven=frozenset(draw(st.sets(st.sampled_from([s.id for s in sidecars])) if sidecars else st.just(()))),
@@ -573,7 +576,7 @@ def test_for_any_state_carrying_out_the_plan_leaves_nothing_to_do(observed, poli
 @hypothesis_settings(deadline=None)
 @given(states(), POLICIES)
 def test_never_are_there_more_than_two(observed, policy):
-    covered = observed.target and policy.covers({**observed.service_labels, **observed.target.labels})
+    covered = observed.target and policy.covers({**observed.service.labels, **observed.target.labels})
     after = carried_out(observed, plan(observed, policy)).sidecars
 
     assert not covered or len([s for s in after if s.status is not Status.REMOVING]) <= 2
@@ -591,7 +594,7 @@ def test_the_plan_depends_on_nothing_but_the_state(observed, policy, random):
 @hypothesis_settings(deadline=None)
 @given(states(), POLICIES)
 def test_afterwards_there_is_one_sidecar_or_none_and_none_without_a_running_target(observed, policy):
-    covered = observed.target and policy.covers({**observed.service_labels, **observed.target.labels})
+    covered = observed.target and policy.covers({**observed.service.labels, **observed.target.labels})
     if observed.target and observed.target.alive and not covered:
         assert plan(observed, policy) == Plan()
         return

@@ -30,7 +30,7 @@ from byfahrer.authority.tokens import Bearer, Tokens
 from byfahrer.authority.wish import LIFETIME, Wish, read_wish
 from byfahrer.engine.errors import EngineError, NotFoundError
 from byfahrer.engine.interface import Engine
-from byfahrer.model import NOTHING, Container, Observed, Status
+from byfahrer.model import NO_SERVICE, Container, Observed, Service, Status
 from byfahrer.serving.limits import Buckets, Seldom
 
 CERTIFICATES: Final = (10, 5.0)
@@ -125,7 +125,7 @@ class Authority:
         by_hand = dict(observed.by_hand)
         for sidecar in observed.sidecars:
             by_hand |= labels.wish_of(sidecar)
-        self._known[target.id] = self._knowledge(target, observed.service_labels, by_hand, there)
+        self._known[target.id] = self._knowledge(target, observed.service, by_hand, there)
 
     def word_of(self, sidecar_id: str) -> Report | None:
         """What a sidecar said last to this process, while it runs."""
@@ -230,15 +230,15 @@ class Authority:
             if target is None or not target.alive:
                 self._known.pop(bearer.target_id, None)
                 raise Refused(403, "this token's target is gone", who=who)
-            service: Mapping[str, str] | None = NOTHING
+            service: Service | None = NO_SERVICE
             if labels.SWARM_SERVICE in target.labels:
-                service = await self._engine.service_labels(target.labels[labels.SWARM_SERVICE])
+                service = await self._engine.service(target.labels[labels.SWARM_SERVICE])
         except EngineError as error:
             logger.debug("'{}' gets no answer now: {}", who, error)
             raise Refused(503, "the engine does not answer", who=who, retry_after=5) from None
         before = self._known.get(target.id)
         there = before.sidecars if before else frozenset()
-        known = self._knowledge(target, service or {}, labels.wish_of(sidecar), there | {sidecar.id})
+        known = self._knowledge(target, service or NO_SERVICE, labels.wish_of(sidecar), there | {sidecar.id})
         self._known[target.id] = known
         return known
 
@@ -250,13 +250,15 @@ class Authority:
         return found if found.id == container_id else None  # another, which has this ID for a name
 
     def _knowledge(
-        self, target: Container, service: Mapping[str, str], by_hand: Mapping[str, str], sidecars: frozenset[str]
+        self, target: Container, service: Service, by_hand: Mapping[str, str], sidecars: frozenset[str]
     ) -> Known:
-        wish = self._wish(target, service, by_hand)
+        wish = self._wish(target, service.labels, by_hand)
         issuer = self._issuers.issuer()
+        # Whose task it is, an image can say too.
+        shared = () if labels.SWARM_SERVICE in target.inherited else service.addresses
         return Known(
             name=target.name,
-            names=issuer.constraints.within(names_of(target, issuer.trust_domain, wish.names)),
+            names=issuer.constraints.within(names_of(target, issuer.trust_domain, (*wish.names, *shared))),
             lifetime=wish.lifetime or self._lifetime,
             sidecars=sidecars,
         )

@@ -36,7 +36,7 @@ from byfahrer.engine.errors import (
 )
 from byfahrer.engine.events import ThreadedEvents
 from byfahrer.engine.interface import EngineInfo, EventStream
-from byfahrer.model import Container, File, Mount, SidecarSpec, Summary
+from byfahrer.model import NO_SERVICE, Container, File, Mount, Service, SidecarSpec, Summary
 
 T = TypeVar("T")
 
@@ -220,29 +220,28 @@ class DockerEngine:
         except NotFoundError:
             return None
 
-    async def labels_of_services(self) -> Mapping[str, Mapping[str, str]]:
+    async def services(self) -> Mapping[str, Service]:
         try:
             # As elsewhere here: types-docker leaves some of the SDK's calls without types.
             found = await self._call(lambda client: client.services())  # type: ignore[no-untyped-call]
         except RejectedError as error:
             await self._expect_no_manager(error)
             return {}
-        return {each["ID"]: (each.get("Spec") or {}).get("Labels") or {} for each in found}
+        return {each["ID"]: convert.service(each) for each in found}
 
-    async def service_labels(self, service_id: str) -> Mapping[str, str] | None:
-        def read(client: APIClient) -> Mapping[str, str]:
-            service: dict[str, Any] = client.inspect_service(service_id)  # type: ignore[no-untyped-call]
-            return (service.get("Spec") or {}).get("Labels") or {}
+    async def service(self, service_id: str) -> Service | None:
+        def read(client: APIClient) -> Service:
+            return convert.service(client.inspect_service(service_id))  # type: ignore[no-untyped-call]
 
         if not _SERVICE_ID.fullmatch(service_id):
-            return {}  # the label that says so is no Swarm's
+            return NO_SERVICE  # the label that says so is no Swarm's
         try:
             return await self._call(read)
         except NotFoundError:
             return None
         except RejectedError as error:
             await self._expect_no_manager(error)
-            return {}
+            return NO_SERVICE
 
     async def _expect_no_manager(self, error: RejectedError) -> None:
         """Raise `error` unless this node just cannot know: what a manager that lost the others cannot read is there."""

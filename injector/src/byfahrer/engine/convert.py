@@ -11,7 +11,7 @@ from typing import Any
 
 from byfahrer import labels
 from byfahrer.engine.interface import EngineInfo, Event
-from byfahrer.model import NOTHING, Container, Mount, Network, SidecarSpec, Status, Summary
+from byfahrer.model import NOTHING, Container, Mount, Network, Service, SidecarSpec, Status, Summary
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z\s+")
@@ -106,6 +106,16 @@ def summary(raw: Mapping[str, Any]) -> Summary:
         image=raw.get("Image") or "",
         unhealthy="(unhealthy)" in (raw.get("Status") or ""),
         endpoints=tuple(sorted(str(each.get("EndpointID") or "") for each in networks.values() if each)),
+    )
+
+
+def service(raw: Mapping[str, Any]) -> Service:
+    # With the length of the network's prefix; on a network that has just been taken away there may be none.
+    virtual = (raw.get("Endpoint") or {}).get("VirtualIPs") or []
+    addresses = {str(each.get("Addr") or "").partition("/")[0] for each in virtual}
+    return Service(
+        labels=(raw.get("Spec") or {}).get("Labels") or {},
+        addresses=tuple(sorted(address for address in addresses if address)),
     )
 
 

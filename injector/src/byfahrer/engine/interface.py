@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from byfahrer.model import Container, File, SidecarSpec, Summary
+from byfahrer.model import Container, File, Service, SidecarSpec, Summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +132,8 @@ class Engine(Protocol):
         UnusableError if it is no plain file, or has more than `most` bytes.
         """
 
-    async def labels_of_services(self) -> Mapping[str, Mapping[str, str]]:
-        """Labels of all Swarm services, by the service's ID; none where this node is no manager."""
+    async def services(self) -> Mapping[str, Service]:
+        """All Swarm services, by their IDs; none where this node is no manager."""
 
-    async def service_labels(self, service_id: str) -> Mapping[str, str] | None:
-        """Labels of a Swarm service, none where this node is no manager; None if the service is gone."""
+    async def service(self, service_id: str) -> Service | None:
+        """A Swarm service, without anything where this node is no manager; None if the service is gone."""

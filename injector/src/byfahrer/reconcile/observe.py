@@ -9,13 +9,13 @@ import anyio
 from byfahrer import labels
 from byfahrer.engine.errors import EngineError, NotFoundError
 from byfahrer.engine.interface import Engine
-from byfahrer.model import NOTHING, Container, Observed
+from byfahrer.model import NO_SERVICE, NOTHING, Container, Observed, Service
 
 
 async def observe(engine: Engine, target_id: str, by_hand: Mapping[str, str] = NOTHING) -> Observed:
     """What is there now. Two calls, as long as one; one more for each sidecar, and for a Swarm task's service."""
     target: Container | None = None
-    service: Mapping[str, str] | None = NOTHING
+    service: Service | None = NO_SERVICE
     sidecars: list[Container] = []
     errors: list[EngineError] = []
 
@@ -26,7 +26,7 @@ async def observe(engine: Engine, target_id: str, by_hand: Mapping[str, str] = N
             if target is not None and target.id != target_id:
                 target = None  # another container, which has this ID for a name
             if target is not None and target.alive and labels.SWARM_SERVICE in target.labels:
-                service = await engine.service_labels(target.labels[labels.SWARM_SERVICE])
+                service = await engine.service(target.labels[labels.SWARM_SERVICE])
         except EngineError as error:
             errors.append(error)
 
@@ -47,7 +47,7 @@ async def observe(engine: Engine, target_id: str, by_hand: Mapping[str, str] = N
     return Observed(
         target_id=target_id,
         target=target,
-        service_labels=service or {},
+        service=service or NO_SERVICE,
         service_gone=service is None,
         sidecars=tuple(sidecars),
         by_hand=by_hand,

@@ -15,11 +15,11 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from byfahrer import labels
-from byfahrer.model import Status, Summary
+from byfahrer.model import Service, Status, Summary
 from byfahrer.plan import Policy
 
-NO_SERVICES: Mapping[str, Mapping[str, str]] = MappingProxyType({})
-"""Labels of services, by their ID."""
+NO_SERVICES: Mapping[str, Service] = MappingProxyType({})
+"""By their IDs."""
 ID = "sha256:"
 """How the ID of an image begins."""
 
@@ -65,7 +65,7 @@ class Marks:
         """Have everything that was there, or will be, count as changed."""
         self._marks = dict.fromkeys(self._marks)
 
-    def changed(self, listed: Sequence[Summary], services: Mapping[str, Mapping[str, str]] = NO_SERVICES) -> list[str]:
+    def changed(self, listed: Sequence[Summary], services: Mapping[str, Service] = NO_SERVICES) -> list[str]:
         """The targets that are new, gone, or not as they were in the last list."""
         before, self._marks = self._marks, _marks(listed, services, self._policy)
         self.unnamed = _unnamed(listed, self._marks)
@@ -79,9 +79,7 @@ def _unnamed(listed: Iterable[Summary], known: Container[str]) -> list[str]:
     return [target_id for target_id in dict.fromkeys(claimed) if target_id is not None and target_id in known]
 
 
-def _marks(
-    listed: Sequence[Summary], services: Mapping[str, Mapping[str, str]], policy: Policy
-) -> dict[str, int | None]:
+def _marks(listed: Sequence[Summary], services: Mapping[str, Service], policy: Policy) -> dict[str, int | None]:
     """Of each target, in the list's order: everything that a look at it could find changed."""
     by_id = {each.id: each for each in listed}
     shown: dict[str, list[object]] = {}
@@ -91,8 +89,8 @@ def _marks(
             shown[target_id] = []
             continue
         service = services.get(target.labels.get(labels.SWARM_SERVICE, ""))
-        carried = None if service is None else frozenset(service.items())
-        shown[target_id] = [target.name, target.status, target.endpoints, carried]
+        known = None if service is None else (frozenset(service.labels.items()), service.addresses)
+        shown[target_id] = [target.name, target.status, target.endpoints, known]
     for each in sorted(listed, key=lambda each: each.id):
         claimed = labels.claim(each.labels)
         if claimed in shown:

@@ -125,9 +125,9 @@ class Watch:
         listed = await self._engine.containers()
         if resync.tasks(listed):
             try:
-                self._services = await self._engine.labels_of_services()
+                self._services = await self._engine.services()
             except EngineError as error:  # what they were is the better guess
-                logger.debug("The labels of services could not be read: {}", error)
+                logger.debug("The services could not be read: {}", error)
         changed = self._marks.changed(listed, self._services)
         self.last_resync = time.time()
         for target_id in changed:

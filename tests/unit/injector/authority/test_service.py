@@ -34,6 +34,15 @@ def names(answer):
     return general.get_values_for_type(x509.DNSName), general.get_values_for_type(x509.UniformResourceIdentifier)
 
 
+def addresses(answer):
+    """IP addresses in it."""
+    from cryptography import x509
+
+    leaf = certificates(answer["chain"])[0]
+    general = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {str(each) for each in general.get_values_for_type(x509.IPAddress)}
+
+
 def serial(answer):
     return f"{certificates(answer['chain'])[0].serial_number:x}"
 
@@ -154,12 +163,37 @@ async def test_a_bad_request_is_named(world):
 
 async def test_swarm_labels_count_as_the_targets_own(world):
     labels = {**ASKS, "com.docker.swarm.service.id": "svc", "com.docker.swarm.service.name": "web"}
-    world.engine.services["svc"] = {"byfahrer.names": "shop.example", "byfahrer.leaf-lifetime": "1m"}
+    world.engine.annotations["svc"] = {"byfahrer.names": "shop.example", "byfahrer.leaf-lifetime": "1m"}
     _, _, token = world.target("web.1.x", labels)
     answer = await world.obtain(token)
 
     assert names(answer)[0][:4] == ["localhost", "shop.example", "web.1.x", "web"]
     assert (answer["lifetime"], answer["renew_in"]) == (60, 30)
+
+
+async def test_a_task_may_be_reached_by_its_services_virtual_addresses(world):
+    labels = {**ASKS, "com.docker.swarm.service.id": "svc"}
+    world.engine.annotations["svc"], world.engine.virtual["svc"] = {}, ("10.0.1.2",)
+    target, _, token = world.target("web.1.x", labels)
+    first = await world.obtain(token)
+    world.engine.virtual["svc"] = ("10.0.1.2", "10.0.2.2")
+    await world.look(target)
+
+    assert "10.0.1.2" in addresses(first)
+    assert (await world.word(token, serial=serial(first)))["renew"]
+    assert {"10.0.1.2", "10.0.2.2"} <= addresses(await world.obtain(token))
+
+
+async def test_whose_task_it_is_by_its_image_gives_no_address(world):
+    world.engine.annotations["svc"], world.engine.virtual["svc"] = {}, ("10.0.1.2",)
+    target, _, token = world.target("web", ASKS)
+    world.engine._set(
+        target,
+        labels={**ASKS, "com.docker.swarm.service.id": "svc"},
+        inherited=frozenset({"com.docker.swarm.service.id"}),
+    )
+
+    assert "10.0.1.2" not in addresses(await world.obtain(token))
 
 
 async def test_a_sidecar_is_told_to_renew_when_its_target_joined_a_network_and_not_before(world):
@@ -191,10 +225,10 @@ async def test_a_sidecar_is_told_to_renew_when_a_root_was_rotated_and_when_the_o
 
 async def test_a_sidecar_is_told_to_renew_when_another_lifetime_is_asked_for(world):
     labels = {**ASKS, "com.docker.swarm.service.id": "svc"}
-    world.engine.services["svc"] = {}
+    world.engine.annotations["svc"] = {}
     target, _, token = world.target(labels=labels)
     answer = await world.obtain(token)
-    world.engine.services["svc"] = {"byfahrer.leaf-lifetime": "1h"}
+    world.engine.annotations["svc"] = {"byfahrer.leaf-lifetime": "1h"}
     await world.look(target)
 
     assert (await world.word(token, serial=serial(answer)))["renew"]

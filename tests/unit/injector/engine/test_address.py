@@ -22,6 +22,7 @@ from byfahrer.engine.errors import (
     RejectedError,
     UnreachableError,
 )
+from byfahrer.model import NO_SERVICE
 
 
 def told(error):
@@ -255,7 +256,7 @@ class TestRealSockets:
 
         async def ask():
             client._client = client._session("1.41")
-            assert await client.service_labels(text) == {}
+            assert await client.service(text) == NO_SERVICE
             if not text.startswith(("a", "A")):
                 with pytest.raises(NotFoundError):
                     await client.inspect(text)

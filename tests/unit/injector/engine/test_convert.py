@@ -138,6 +138,23 @@ def test_a_list_entry_has_its_own_name_first():
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "addresses"),
+    [
+        (
+            {"VirtualIPs": [{"Addr": "10.0.2.2/24"}, {"Addr": "10.0.1.9/24"}, {"NetworkID": "n"}]},
+            ("10.0.1.9", "10.0.2.2"),
+        ),
+        ({"Spec": {"Mode": "dnsrr"}}, ()),
+        (None, ()),
+    ],
+)
+def test_a_service_has_labels_and_virtual_addresses(endpoint, addresses):
+    made = convert.service({"ID": "s", "Spec": {"Labels": {"a": "b"}}, "Endpoint": endpoint})
+
+    assert (made.labels, made.addresses) == ({"a": "b"}, addresses)
+
+
+@pytest.mark.parametrize(
     ("swarm", "role"),
     [
         ({"LocalNodeState": "inactive"}, "none"),

@@ -37,8 +37,8 @@ CALLS = {
     "last_words": (ID,),
     "put_files": (ID, "/run/sslterm", [File(path="token", content=b"x")]),
     "read_file": (ID, "/etc/ssl/cert.pem", 10),
-    "labels_of_services": (),
-    "service_labels": (SERVICE,),
+    "services": (),
+    "service": (SERVICE,),
 }
 """Each method of the interface, with arguments that it sends to the engine."""
 CHANGES = {"pull", "create", "start", "restart", "kill", "stop", "remove", "rename", "put_files"}

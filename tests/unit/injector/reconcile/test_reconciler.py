@@ -334,25 +334,25 @@ async def test_a_bug_is_told_with_its_place(said):
 
 async def test_service_labels_count_only_for_tasks_and_follow_changes():
     world = World()
-    world.engine.services["svc"] = dict(ASKS)
+    world.engine.annotations["svc"] = dict(ASKS)
     key = world.engine.run("web.1", {"com.docker.swarm.service.id": "svc"})
     plain = world.engine.run("plain")
     await world.settle()
     await world.look(plain)
     assert world.engine.served(key)
-    assert world.engine.calls["service_labels"] == 1
+    assert world.engine.calls["service"] == 1
 
-    world.engine.services["svc"] = {}
+    world.engine.annotations["svc"] = {}
     await world.settle()
     assert world.engine.sidecars(key) == []
 
 
 async def test_the_last_requests_of_a_removed_service_still_have_their_sidecar():
     world = World()
-    world.engine.services["svc"] = dict(ASKS)
+    world.engine.annotations["svc"] = dict(ASKS)
     key = world.engine.run("web.1", {"com.docker.swarm.service.id": "svc"})
     await world.look(key)
-    del world.engine.services["svc"]
+    del world.engine.annotations["svc"]
     await world.look(key)
     assert world.engine.served(key)
 
@@ -363,10 +363,10 @@ async def test_the_last_requests_of_a_removed_service_still_have_their_sidecar()
 
 async def test_a_service_whose_labels_cannot_be_read_now_keeps_its_sidecars():
     world = World()
-    world.engine.services["svc"] = dict(ASKS)
+    world.engine.annotations["svc"] = dict(ASKS)
     key = world.engine.run("web.1", {"com.docker.swarm.service.id": "svc"})
     await world.look(key)
-    world.engine.broken["service_labels"] = [RejectedError(503, "no leader")]
+    world.engine.broken["service"] = [RejectedError(503, "no leader")]
     with pytest.raises(EngineError):
         await world.look(key)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from byfahrer import settings
-from byfahrer.model import Status, Summary
+from byfahrer.model import Service, Status, Summary
 from byfahrer.reconcile import resync
 
 GONE = "e" * 64
@@ -130,14 +130,16 @@ def test_after_forgetting_all_is_new_and_who_went_meanwhile_gone():
     assert marks.changed(pair()) == []
 
 
-def test_the_labels_of_its_service_are_part_of_a_task():
+def test_the_labels_and_addresses_of_its_service_are_part_of_a_task():
     marks = resync.Marks(settings.policy())
     task = [listed(TARGET, com_docker_swarm_service_id="svc")]
     assert resync.tasks(task)
     assert not resync.tasks(pair())
-    marks.changed(task, {"svc": {"a": "1", "b": "2"}})
+    marks.changed(task, {"svc": Service(labels={"a": "1", "b": "2"})})
 
-    assert marks.changed(task, {"svc": {"b": "2", "a": "1"}, "other": {"c": "3"}}) == []
-    assert marks.changed(task, {"svc": {"a": "1"}}) == [TARGET]
-    assert marks.changed(task, {"svc": {}}) == [TARGET]
+    same = {"svc": Service(labels={"b": "2", "a": "1"}), "other": Service(labels={"c": "3"})}
+    assert marks.changed(task, same) == []
+    assert marks.changed(task, {"svc": Service(labels={"a": "1"})}) == [TARGET]
+    assert marks.changed(task, {"svc": Service(labels={"a": "1"}, addresses=("10.0.1.2",))}) == [TARGET]
+    assert marks.changed(task, {"svc": Service()}) == [TARGET]
     assert marks.changed(task, {}) == [TARGET]

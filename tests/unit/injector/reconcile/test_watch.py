@@ -159,7 +159,7 @@ async def test_what_another_injector_looks_after_costs_no_call_either():
         assert await daemon.cost(happens) == {"containers": 1}
         ours = daemon.engine.run("ours", {"team": "a", **ASKS})
         task = daemon.engine.run("task", {"com.docker.swarm.service.id": "svc"})
-        daemon.engine.services["svc"] = {"team": "a", **ASKS}
+        daemon.engine.annotations["svc"] = {"team": "a", **ASKS}
         await daemon.watch.resync()
         await until(lambda: daemon.engine.served(ours) and daemon.engine.served(task))
         daemon.engine.down(daemon.engine.sidecars(ours)[0].id)
@@ -293,18 +293,18 @@ async def test_a_resync_that_finds_nothing_new_is_one_call(many):
 async def test_with_swarm_tasks_it_is_two():
     daemon = Daemon()
     key = daemon.engine.run("web.1", {"com.docker.swarm.service.id": "svc"})
-    daemon.engine.services["svc"] = dict(ASKS)
+    daemon.engine.annotations["svc"] = dict(ASKS)
     async with daemon:
         await daemon.is_ready()
         await daemon.is_quiet()
         await resync_of(daemon)
 
-        assert await daemon.cost(daemon.watch.resync) == {"containers": 1, "labels_of_services": 1}
-        daemon.engine.services["svc"] = {"byfahrer.mode": "tcp", **ASKS}
+        assert await daemon.cost(daemon.watch.resync) == {"containers": 1, "services": 1}
+        daemon.engine.annotations["svc"] = {"byfahrer.mode": "tcp", **ASKS}
         assert await resync_of(daemon) == [key]
         await until(lambda: [dict(each.env).get("SSLTERM_MODE") for each in daemon.engine.sidecars(key)] == ["tcp"])
         await until(lambda: daemon.engine.served(key))
-        daemon.engine.broken["labels_of_services"] = [RejectedError(503, "no leader")]
+        daemon.engine.broken["services"] = [RejectedError(503, "no leader")]
         await resync_of(daemon)
         assert daemon.engine.served(key)
 
@@ -468,7 +468,7 @@ async def test_an_update_of_a_service_is_a_look_at_its_tasks():
     async with Daemon() as daemon:
         await daemon.is_ready()
         key = daemon.engine.run("web.1", {"com.docker.swarm.service.id": "svc"})
-        daemon.engine.services["svc"] = dict(ASKS)
+        daemon.engine.annotations["svc"] = dict(ASKS)
         stream = daemon.engine.streams[0]
         stream.waiting.append(Event(kind="service", action="update", id="svc"))
         stream.changed.set()
