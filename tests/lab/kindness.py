@@ -6,15 +6,19 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from socket import socket
 from typing import Any
 
 from docker.types import ContainerSpec, EndpointSpec, ServiceMode, TaskTemplate, UpdateConfig
 
 from lab.compose import project
 from lab.engine import fetch
+from lab.nested import connect_in
 from lab.replicas import TARGET, Running, replica_load
 from lab.waiting import wait_until
 
@@ -85,9 +89,9 @@ class Pair:
 
 
 @contextmanager
-def both(look: Callable[[], list[str]]) -> Iterator[Pair]:
-    """`look` returns the addresses of the replicas."""
-    with replica_load(tls=False) as plain, replica_load(tls=True) as ours:
+def both(look: Callable[[], list[str]], client: Path | None = None) -> Iterator[Pair]:
+    """`look` returns the addresses of the replicas. `client`: the network namespace of who asks, if not this one."""
+    with replica_load(tls=False, client=client) as plain, replica_load(tls=True, client=client) as ours:
         pair = Pair(look, plain, ours)
         follower = threading.Thread(target=pair.follow)
         follower.start()
@@ -108,16 +112,22 @@ def addresses(api: Any, *labels: str) -> list[str]:
     return [ip for each in networks for network in each if (ip := network["IPAddress"])][:8]
 
 
-def all_serve(look: Callable[[], list[str]], count: int, but: list[str] = []) -> list[str]:  # noqa: B006 - read only
+def all_serve(look: Callable[[], list[str]], count: int, *, client: Path | None = None) -> list[str]:
     """Wait until so many replicas answer through their sidecars; their addresses."""
+    connect = partial(_connect_in, client) if client else None
 
     def found() -> list[str]:
-        there = [each for each in look() if each not in but]
-        serving = [each for each in there if (got := fetch(each, "/new", TLS)) is not None and got[0] == 200]
+        there = look()
+        answers = [fetch(each, "/new", TLS, connect) for each in there]
+        serving = [each for each, got in zip(there, answers, strict=True) if got is not None and got[0] == 200]
         return serving if len(serving) == count == len(there) else []
 
     wait_until(found, 60)
     return look()
+
+
+def _connect_in(namespace: Path, host: str, port: int) -> socket:
+    return connect_in(namespace, (host, port))
 
 
 def stop_and_start(lab: Any, kind: str, rounds: int) -> Outcome:
@@ -161,25 +171,51 @@ def recreate(lab: Any, folder: Any, kind: str, rounds: int) -> Outcome:
 
 
 def roll(lab: Any, manager: Any, kind: str, order: str) -> Outcome:
-    """A Swarm's rolling update, one task after the other; `order` is start-first or stop-first."""
-    labels = {"byfahrer-test": lab.mark, "byfahrer.proxy-image": IMAGE}
-    spec = ContainerSpec("httpcheck", command=[*RUNS, kind], labels=labels, init=False, stop_grace_period=10 * 10**9)
+    """A rolling update in a Swarm of one node; `order` is start-first or stop-first."""
+    marked = {"byfahrer-test": lab.mark}
+    return roll_over(
+        manager, f"{lab.mark}-web", kind, order, labels=marked, own={**marked, "byfahrer.proxy-image": IMAGE}
+    )  # fmt: skip
+
+
+def roll_over(
+    manager: Any,
+    name: str,
+    kind: str,
+    order: str,
+    *,
+    labels: dict[str, str],
+    own: dict[str, str] | None = None,
+    nodes: Sequence[Any] = (),
+    network: str | None = None,
+    client: Path | None = None,
+) -> Outcome:
+    """
+    A Swarm's rolling update, one of two tasks after the other.
+
+    `labels` are the service's, `own` those of its containers. `nodes`: the engines that tasks may be on. `network`: the
+    one that they share. `client`: the network namespace of who asks, if not this one.
+    """
+    engines = nodes or (manager,)
+    spec = ContainerSpec("httpcheck", command=[*RUNS, kind], labels=own, init=False, stop_grace_period=10 * 10**9)
     update = UpdateConfig(parallelism=1, delay=10 * 10**9, order=order)
     made = manager.create_service(
-        TaskTemplate(spec, force_update=0), name=f"{lab.mark}-web", labels={"byfahrer-test": lab.mark},
+        TaskTemplate(spec, force_update=0, networks=[network] if network else None), name=name, labels=labels,
         mode=ServiceMode("replicated", 2), update_config=update, endpoint_spec=EndpointSpec(mode="dnsrr"),
     )["ID"]  # fmt: skip
+    label = f"com.docker.swarm.service.id={made}"
 
     def look() -> list[str]:
-        return addresses(lab.api, f"com.docker.swarm.service.id={made}")
+        return [each for engine in engines for each in addresses(engine, label)]
 
-    def tasks() -> set[str]:
-        return {each["Id"] for each in manager.containers(filters={"label": [f"com.docker.swarm.service.id={made}"]})}
+    def tasks(*, everything: bool = False) -> set[str]:
+        found = (each for engine in engines for each in engine.containers(all=everything, filters={"label": [label]}))
+        return {each["Id"] for each in found}
 
     try:
-        all_serve(look, 2)
+        all_serve(look, 2, client=client)
         before = tasks()
-        with both(look) as pair:
+        with both(look, client) as pair:
             now = manager.inspect_service(made)
             spec_now = now["Spec"]
             manager.update_service(
@@ -188,10 +224,8 @@ def roll(lab: Any, manager: Any, kind: str, order: str) -> Outcome:
                 update_config=spec_now["UpdateConfig"], endpoint_spec=spec_now["EndpointSpec"],
             )  # fmt: skip
             wait_until(lambda: len(tasks() - before) == 2 and not tasks() & before, 90)
-            all_serve(look, 2)
+            all_serve(look, 2, client=client)
             return pair.end()
     finally:
         manager.remove_service(made)
-        wait_until(
-            lambda: not manager.containers(all=True, filters={"label": [f"com.docker.swarm.service.id={made}"]}), 60
-        )
+        wait_until(lambda: not tasks(everything=True), 60)

@@ -64,12 +64,21 @@ def connect_in(namespace, address, timeout=5.0):
 class NestedEngine:
     """One engine in a container of the machine's own."""
 
-    def __init__(self, outer, archive):
+    def __init__(self, outer, archive, *, network="bridge", address=None, options="", lasting=False):
+        """
+        `network`, `address`: where the machine's own engine puts it. `options`: of its daemon, from the start.
+
+        `lasting`: what is on its disk is there again after the container was killed.
+        """
         self._outer = outer
+        self._network = network
+        self._address = address
+        self._lasting = lasting
+        self._standing = options
         self.folder = Path(tempfile.mkdtemp(prefix="byf-engine-", dir="/tmp"))
         self.folder.chmod(0o755)
         self._options = self.folder / "options"
-        self._options.write_text("")
+        self._options.write_text(options)
         self.url = f"unix://{self.folder}/engine.sock"
         self.id = ""
         try:
@@ -87,15 +96,21 @@ class NestedEngine:
         host = self._outer.create_host_config(
             cap_add=["ALL"], cap_drop=["SYS_RESOURCE"],
             security_opt=["seccomp=unconfined", "apparmor=unconfined"],
-            tmpfs={DATA: f"rw,exec,dev,suid,size={SIZE}m"},
+            tmpfs={"/run": "rw,exec"} if self._lasting else {DATA: f"rw,exec,dev,suid,size={SIZE}m"},
             # The folder has the same path on both sides: what an injector mounts into sidecars lies in it.
+            network_mode=self._network,
             binds=["/sys/fs/cgroup:/sys/fs/cgroup", "/usr:/usr:ro", "/etc/alternatives:/etc/alternatives:ro",
                    f"{self.folder}:{self.folder}"],
         )  # fmt: skip
         host |= {"MaskedPaths": [], "ReadonlyPaths": []}  # what the command line calls systempaths=unconfined
+        place = None
+        if self._address:
+            place = {self._network: self._outer.create_endpoint_config(ipv4_address=self._address)}
         self.id = self._outer.create_container(
-            "debian:trixie-slim", ["sh", "-c", _LOOP], name=self.folder.name, host_config=host,
-            environment={"FOLDER": str(self.folder)}, labels={"byfahrer-test": "engine"},
+            "debian:trixie-slim", ["sh", "-c", _LOOP], name=self.folder.name, hostname=self.folder.name,
+            host_config=host, environment={"FOLDER": str(self.folder)}, labels={"byfahrer-test": "engine"},
+            volumes=[DATA] if self._lasting else None,
+            networking_config=place and self._outer.create_networking_config(place),
         )["Id"]  # fmt: skip
         self._outer.start(self.id)
         self.pid = self._outer.inspect_container(self.id)["State"]["Pid"]
@@ -185,12 +200,12 @@ class NestedEngine:
     @contextmanager
     def option(self, text):
         """With an option of the daemon's; it is restarted before and after."""
-        self._options.write_text(text)
+        self._options.write_text(f"{self._standing} {text}")
         self.restart()
         try:
             yield
         finally:
-            self._options.write_text("")
+            self._options.write_text(self._standing)
             self.restart()
 
     def kill(self, pid):

@@ -87,6 +87,11 @@ def labels_table() -> str:
                 strict=True,
             )
         ),
+        (
+            "`byfahrer.cert`",
+            "`secret:NAME`: its own certificate, from a Swarm secret of its service, with the key in it.",
+        ),
+        ("`byfahrer.key`", "`secret:NAME`: the key, where it is a secret by itself."),
         ("`byfahrer.cap-add`", "Linux capabilities for it, between commas. Only those of `--allow-capability`."),
         ("`byfahrer.NAME`", "Every other setting of sslterm that has a label in the table below."),
         (

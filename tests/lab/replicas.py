@@ -255,8 +255,10 @@ class Running:
 
 
 @contextmanager
-def replica_load(*, tls: bool) -> Iterator[Running]:
-    command = [sys.executable, __file__, *(["tls"] if tls else [])]
+def replica_load(*, tls: bool, client: Path | None = None) -> Iterator[Running]:
+    """`client`: the network namespace that it comes from, if not this one."""
+    inside = ["nsenter", f"--net={client}"] if client else []
+    command = [*inside, sys.executable, __file__, *(["tls"] if tls else [])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Running(process)

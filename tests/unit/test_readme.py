@@ -16,4 +16,6 @@ def test_a_generated_table_is_that_of_the_code(name: str, expected: str) -> None
 
 
 def test_every_section_with_commands_is_known_to_the_engine_tests() -> None:
-    assert list(readme.sections()) == ["A sidecar by hand", "By label", "Who may call", "A Swarm service", "Compose"]
+    assert list(readme.sections()) == [
+        "A sidecar by hand", "By label", "Who may call", "A Swarm service", "Every node of a Swarm", "Compose",
+    ]  # fmt: skip

@@ -8,22 +8,32 @@ from typing import TypeVar
 
 import anyio
 
-from byfahrer import settings
+from byfahrer import options, settings
+from byfahrer.authority.state import StateFolder
 from byfahrer.engine.address import EngineAddress
 from byfahrer.engine.client import DockerEngine
+from byfahrer.swarm.directory import Directory
 
 T = TypeVar("T")
+E = TypeVar("E", bound=DockerEngine)
 
 
 def ask(
     docker_host: str,
-    question: Callable[[DockerEngine], Awaitable[T]],
+    question: Callable[[E], Awaitable[T]],
     *,
+    kind: type[E] = DockerEngine,  # type: ignore[assignment] # what E is where nothing is said
     connect: bool = True,
     look_only: bool = False,
+    state_dir: str = "",
 ) -> T:
-    """The answer. EngineError, and what the question raises."""
-    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ), look_only=look_only)
+    """
+    The answer. EngineError, and what the question raises.
+
+    `state_dir`: that of the daemon, who may know services that this node's engine cannot tell of.
+    """
+    directory = Directory.kept(StateFolder(options.state_folder(state_dir)))
+    engine = kind(EngineAddress.resolve(docker_host, os.environ), look_only=look_only, directory=directory)
 
     async def run() -> T:
         if connect:

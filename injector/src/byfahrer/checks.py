@@ -63,13 +63,16 @@ def clock(info: EngineInfo, now: float) -> Iterator[Finding]:
         yield Finding("clock", OK, "the engine's clock and ours agree")
 
 
-def swarm(info: EngineInfo) -> Iterator[Finding]:
-    """Whose labels can be read here."""
+def swarm(info: EngineInfo, told: int = 0) -> Iterator[Finding]:
+    """Whose labels can be read here. `told`: of how many services managers told the daemon."""
     if info.role == "manager":
         yield Finding("swarm", OK, "a manager: labels of services are read")
+    elif info.role == "worker" and told:
+        yield Finding("swarm", OK, f"a worker: managers told of {told} services")
     elif info.role == "worker":
         text = "a worker: labels of services (deploy.labels) cannot be read here"
-        yield Finding("swarm", WARNING, f"{text}; put them on the containers (--container-label, labels)")
+        advice = "run byfahrer with --peers on every node, or put them on the containers (--container-label, labels)"
+        yield Finding("swarm", WARNING, f"{text}; {advice}")
     else:
         yield Finding("swarm", OK, "no Swarm: labels of containers are read")
 

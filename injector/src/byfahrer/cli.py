@@ -22,6 +22,7 @@ from byfahrer import (
     cli_ca,
     cli_doctor,
     cli_render,
+    cli_swarm,
     daemon,
     labels,
     logs,
@@ -104,6 +105,7 @@ def cli(context: click.Context, docker_host: str, log_level: str, log_format: st
     envvar="BYFAHRER_RESYNC", help="How often to list what has changed, in case an event was lost.",
 )  # fmt: skip
 @options.admin_addr
+@options.peers
 @options.signing
 @options.place
 @click.option("--dry-run", is_flag=True, help="Print what would be done now, do nothing, and exit.")
@@ -118,6 +120,7 @@ def run(
     allow_image: tuple[str, ...],
     resync: str,
     admin_addr: str,
+    peers: str,
     dry_run: bool,
     observe: bool,
     **more: Any,  # noqa: ANN401 - all that `options.policy` and `options.authority` take
@@ -146,6 +149,7 @@ def run(
         policy=policy,
         authority=made,
         admin=options.admin(admin_addr, more["state_dir"], made),
+        peers=settings.peers(peers, made),
         resync=settings.resync(resync),
         flags=flags,
         act=not observe,
@@ -153,9 +157,10 @@ def run(
     if dry_run:
         _rehearse(docker_host, chosen)
         return
-    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ), look_only=observe)
+    directory = daemon.directory(chosen)
+    engine = DockerEngine(EngineAddress.resolve(docker_host, os.environ), look_only=observe, directory=directory)
     try:
-        anyio.run(daemon.run, engine, chosen)
+        anyio.run(daemon.run, engine, chosen, directory)
     except BaseExceptionGroup as group:
         raise first(group) from group
 
@@ -196,7 +201,7 @@ def ps(
         trusting = await manual.with_authority(engine, policy, chosen, options.own_id())
         return await status.rows(engine, trusting, manual.certificates(chosen), told)
 
-    found = ask(docker_host, look)
+    found = ask(docker_host, look, state_dir=more["state_dir"])
     if as_json:
         click.echo(json.dumps([row.as_json() for row in found], indent=2))
     else:
@@ -244,7 +249,7 @@ def inject(
         trusting = await manual.with_authority(engine, policy, chosen_authority if token else None, options.own_id())
         return await manual.inject(engine, trusting, name, wish, token)
 
-    sidecar = ask(docker_host, act)
+    sidecar = ask(docker_host, act, state_dir=more["state_dir"])
     front, back = labels.addresses(sidecar.env)
     click.echo(f"{sidecar.name} runs in the network of {name}: {front} -> {back}")
 
@@ -285,8 +290,9 @@ def eject(docker_host: str, names: tuple[str, ...], *, everything: bool, only_la
 @click.argument("name")
 @options.state_dir
 @options.issuer
+@options.ca_file
 @click.pass_obj
-def trust_command(docker_host: str, name: str, state_dir: str, ca_cert: str) -> None:
+def trust_command(docker_host: str, name: str, state_dir: str, ca_cert: str, ca_file: str) -> None:
     """
     Have the programs in container NAME believe the authority: put its root into the system store there.
 
@@ -298,12 +304,12 @@ def trust_command(docker_host: str, name: str, state_dir: str, ca_cert: str) -> 
       byfahrer trust shop
       docker exec shop curl https://www/
     """
-    roots = trust.roots(options.state_folder(state_dir), ca_cert)
+    roots = trust.roots(options.state_folder(state_dir), ca_cert, ca_file)
 
     async def act(engine: DockerEngine) -> list[str]:
         return await trust.trust(engine, await manual.find(engine, name), roots)
 
-    written = ask(docker_host, act)
+    written = ask(docker_host, act, state_dir=state_dir)
     for path in written:
         click.echo(f"{name}:{path} written")
     if not written:
@@ -313,6 +319,7 @@ def trust_command(docker_host: str, name: str, state_dir: str, ca_cert: str) -> 
 cli.add_command(cli_ca.ca)
 cli.add_command(cli_doctor.doctor)
 cli.add_command(cli_render.render)
+cli.add_command(cli_swarm.swarm)
 
 
 def _rehearse(docker_host: str, chosen: settings.Settings) -> None:
@@ -320,7 +327,8 @@ def _rehearse(docker_host: str, chosen: settings.Settings) -> None:
         policy = await manual.with_authority(engine, chosen.policy, chosen.authority, chosen.policy.own_id)
         return await rehearse.rehearse(engine, policy)
 
-    found = ask(docker_host, look, look_only=True)
+    state_dir = str(chosen.authority.state_dir) if chosen.authority else ""
+    found = ask(docker_host, look, look_only=True, state_dir=state_dir)
     for each in found:
         for line in each.lines:
             click.echo(line)

@@ -18,12 +18,11 @@ import click
 
 from byfahrer import options, settings, spec, trust
 from byfahrer.authority import clients, ledger
-from byfahrer.authority.brought import Brought
-from byfahrer.authority.ca import FILE, OVERLAP, OwnRoot, Terms
+from byfahrer.authority.ca import FILE, OVERLAP, OwnRoot, SharedRoot, Terms
 from byfahrer.authority.certificates import pem
-from byfahrer.authority.issuer import Issuer, fingerprint
+from byfahrer.authority.issuer import fingerprint
 from byfahrer.authority.ledger import Holder
-from byfahrer.authority.names import DEFAULT_TRUST_DOMAIN
+from byfahrer.authority.source import issuers
 from byfahrer.authority.state import StateFolder
 from byfahrer.authority.times import moment, utc
 from byfahrer.model import one_line
@@ -61,7 +60,8 @@ def ca() -> None:
 @click.option("--current", is_flag=True, help="The present root only, while the one before is believed as well.")
 @options.state_dir
 @options.issuer
-def root(state_dir: str, ca_cert: str, *, current: bool) -> None:
+@options.ca_file
+def root(state_dir: str, ca_cert: str, ca_file: str, *, current: bool) -> None:
     """
     Print the root, in PEM; after a rotation all that are believed.
 
@@ -74,6 +74,10 @@ def root(state_dir: str, ca_cert: str, *, current: bool) -> None:
       byfahrer ca root | sudo tee /usr/local/share/ca-certificates/byfahrer.crt && sudo update-ca-certificates
     """
     folder = options.state_folder(state_dir)
+    if ca_file:
+        shared = SharedRoot(Path(ca_file)).issuer().roots
+        click.echo(pem(*(shared[:1] if current else shared)), nl=False)
+        return
     if ca_cert:
         click.echo(trust.roots(folder, ca_cert).decode(), nl=False)
         return
@@ -101,6 +105,7 @@ def root(state_dir: str, ca_cert: str, *, current: bool) -> None:
 @options.terms
 @options.issuer
 @options.ca_key
+@options.ca_file
 def issue(
     name: str,
     life: str,
@@ -111,6 +116,7 @@ def issue(
     permit_dns: tuple[str, ...],
     ca_cert: str,
     ca_key: str,
+    ca_file: str,
     *,
     p12: bool,
 ) -> None:
@@ -133,8 +139,8 @@ def issue(
         raise click.UsageError("--p12 is no text: name a file with --out")
     folder = options.state_folder(state_dir)
     chosen = settings.authority(run_dir=settings.RUN_DIR, state_dir=str(folder), trust_domain=trust_domain,
-                                permit_dns=permit_dns, ca_cert=ca_cert, ca_key=ca_key)  # fmt: skip
-    issuer = _issuer(chosen)
+                                permit_dns=permit_dns, ca_cert=ca_cert, ca_key=ca_key, ca_file=ca_file)  # fmt: skip
+    issuer = issuers(chosen, create=False).issuer()
     password = _password(password_file) if p12 else b""
     now = utc()
     try:
@@ -180,7 +186,10 @@ def list_(state_dir: str, *, as_json: bool) -> None:
 @options.state_dir
 @options.terms
 @click.option("--ca-cert", default="", envvar="BYFAHRER_CA_CERT", hidden=True)
-def rotate(overlap: str, state_dir: str, trust_domain: str, permit_dns: tuple[str, ...], ca_cert: str) -> None:
+@click.option("--ca-file", default="", envvar="BYFAHRER_CA_FILE", hidden=True)
+def rotate(
+    overlap: str, state_dir: str, trust_domain: str, permit_dns: tuple[str, ...], ca_cert: str, ca_file: str
+) -> None:
     """
     Make a new root; a running byfahrer uses it at once, and sidecars get new certificates within seconds.
 
@@ -196,6 +205,8 @@ def rotate(overlap: str, state_dir: str, trust_domain: str, permit_dns: tuple[st
       byfahrer ca rotate --overlap 30d
       byfahrer ca root --current > new-root.pem
     """
+    if ca_file:
+        raise settings.SettingError(f"--ca-file={ca_file!r}: all nodes share it: byfahrer swarm rotate-ca")
     if ca_cert:
         instead = "put a new chain and its key into the files of --ca-cert and --ca-key, which are read anew"
         raise settings.SettingError(f"--ca-cert={ca_cert!r}: it is not ours to rotate: {instead}")
@@ -204,7 +215,7 @@ def rotate(overlap: str, state_dir: str, trust_domain: str, permit_dns: tuple[st
         run_dir=settings.RUN_DIR, state_dir=str(folder), trust_domain=trust_domain, permit_dns=permit_dns
     )
     terms = Terms(trust_domain=chosen.trust_domain, permit_dns=chosen.permit_dns)
-    lasts = _overlap(overlap)
+    lasts = duration_of(overlap)
     made = OwnRoot(StateFolder(folder), create=False).rotate(lasts, terms if terms.constrained else None)
     click.echo(f"new root, SHA-256 {fingerprint(made.roots[0])}")
     if len(made.roots) == 1:
@@ -217,14 +228,6 @@ def rotate(overlap: str, state_dir: str, trust_domain: str, permit_dns: tuple[st
         click.echo("who knows the one before only does not believe new certificates: it is limited to other names")
 
 
-def _issuer(chosen: settings.Authority) -> Issuer:
-    """What signs now. AuthorityError."""
-    if chosen.ca_cert and chosen.ca_key:
-        return Brought(chosen.ca_cert, chosen.ca_key, chosen.trust_domain or DEFAULT_TRUST_DOMAIN).issuer()
-    terms = Terms(trust_domain=chosen.trust_domain, permit_dns=chosen.permit_dns)
-    return OwnRoot(StateFolder(chosen.state_dir), terms, create=False).issuer()
-
-
 def _life(text: str) -> dt.timedelta:
     try:
         return dt.timedelta(seconds=spec.leaf_lifetime(text))
@@ -232,7 +235,7 @@ def _life(text: str) -> dt.timedelta:
         raise settings.SettingError(f"--life={text!r}: expected a duration from 1m to 90d, such as 30d") from None
 
 
-def _overlap(text: str) -> dt.timedelta:
+def duration_of(text: str) -> dt.timedelta:
     days = re.fullmatch(r"(\d{1,3})d", text, re.ASCII)
     try:
         seconds = 0.0 if text == "0" else int(days[1]) * 86400.0 if days else parse_duration(text)

@@ -57,7 +57,7 @@ def doctor(docker_host: str, /, *, as_json: bool, **more: Any) -> None:  # noqa:
     async def look(engine: DockerEngine) -> None:
         found.extend(await examine(engine, policy, chosen, None if answer is None else status.told(answer)))
 
-    ask(docker_host, look, connect=False)
+    ask(docker_host, look, connect=False, state_dir=more["state_dir"])
     found += folders.state(state)
     if admin:
         found += folders.daemon(admin)

@@ -52,7 +52,7 @@ async def examine(
         *await rights(engine),
         *confinement(info, in_container=bool(policy.own_id), authority=policy.authority is not None),
         *clock(info, now),
-        *swarm(info),
+        *swarm(info, len(await engine.services()) if info.role == "worker" else 0),
         *await images(engine, wanted(scene.observed, policy), policy.pull, told or {}),
         *await targets(engine, scene, told),
         *ports(wanted(scene.observed, policy)),

@@ -40,13 +40,16 @@ MEMORY: Final = "memory"
 PIDS: Final = "pids"
 CPUS: Final = "cpus"
 CAP_ADD: Final = "cap-add"
+CERT: Final = "cert"
+"""A target's own certificate, and its key, from Swarm secrets."""
+KEY: Final = "key"
 _BOOKKEEPING: Final = frozenset((TARGET, TARGET_NAME, SPEC, VERSION, MANUAL))
 
 SWARM_SERVICE: Final = "com.docker.swarm.service.id"
 SWARM_SERVICE_NAME: Final = "com.docker.swarm.service.name"
 VOLUME_FROM: Final = "org.qnib.gosslterm.ssl.volume.from"
 VOLUME_PATH: Final = "org.qnib.gosslterm.ssl.volume.path"
-OURS: Final = (PROXY_IMAGE, ENABLE, NAMES, LEAF_LIFETIME, MEMORY, PIDS, CPUS, CAP_ADD)
+OURS: Final = (PROXY_IMAGE, ENABLE, NAMES, LEAF_LIFETIME, MEMORY, PIDS, CPUS, CAP_ADD, CERT, KEY)
 """Labels that are no setting of sslterm's."""
 OTHERS: Final = frozenset((*OURS, VOLUME_FROM, VOLUME_PATH))
 VOLUME_PATH_DEFAULT: Final = "/opt/qnib/ssl"
@@ -118,6 +121,11 @@ def claim(labels: Mapping[str, str]) -> str | None:
 def mentions(labels: Mapping[str, str]) -> bool:
     """Whether a container with these labels could be a target; cheap, for events and lists."""
     return SWARM_SERVICE in labels or any(map(_may_ask, labels))
+
+
+def is_ours(label: str) -> bool:
+    """Whether a label of a service can mean anything to us."""
+    return _may_ask(label) or label in (VOLUME_FROM, VOLUME_PATH)
 
 
 def _may_ask(label: str) -> bool:

@@ -89,6 +89,8 @@ class Service:
     labels: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
     """Its virtual IP addresses, one in each network, behind which its tasks are; none with `dnsrr`."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """The IDs of the secrets that its tasks have, by the secrets' names."""
 
 
 NO_SERVICE = Service()
@@ -127,6 +129,8 @@ class Container:
     """Whether the kernel killed something in it for want of memory, since its start."""
     health: str = ""
     """`starting`, `healthy` or `unhealthy` by the engine's own probe; empty without one."""
+    folder: str = ""
+    """Where its engine keeps its files, on the engine's machine; empty if it does not say."""
     image_id: str = ""
     """Of the image that it was made from: the name may have gone to another one since."""
     stop_signal: str = ""
@@ -225,8 +229,8 @@ class Observed:
     """None: there is no such container any more."""
     service: Service = NO_SERVICE
     """The target's Swarm service, as far as this node can know it."""
-    service_gone: bool = False
-    """Whether its service was removed: the task finishes what it is at, and ends by itself."""
+    service_unknown: bool = False
+    """Whether nobody told of its service yet, or it was removed: then the task ends what it is at, and itself."""
     sidecars: tuple[Container, ...] = ()
     """Every container that is a sidecar of this target (not: that only says so), in any state."""
     by_hand: Mapping[str, str] = field(default_factory=dict)

@@ -143,9 +143,20 @@ def place(command: Command) -> Command:
     )  # fmt: skip
 
 
+peers = click.option(
+    "--peers", default="", metavar="HOST:PORT", envvar="BYFAHRER_PEERS",
+    help="In a Swarm: the name of all byfahrers, such as tasks.byfahrer:9443. Managers tell workers of services there. "
+         "They need one authority: --ca-file, or --ca-cert.",
+)  # fmt: skip
+
 issuer = click.option(
     "--ca-cert", default="", metavar="FILE", envvar="BYFAHRER_CA_CERT",
     help="Sign with this authority instead of a root of our own: PEM, the issuing certificate first, its root last.",
+)  # fmt: skip
+
+ca_file = click.option(
+    "--ca-file", default="", metavar="FILE", envvar="BYFAHRER_CA_FILE",
+    help="Sign with the root in this file, which all nodes of a Swarm share (byfahrer swarm init).",
 )  # fmt: skip
 
 ca_key = click.option(
@@ -180,6 +191,7 @@ def signing(command: Command) -> Command:
         terms,
         issuer,
         ca_key,
+        ca_file,
     )  # fmt: skip
 
 

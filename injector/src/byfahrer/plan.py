@@ -98,9 +98,12 @@ def plan(observed: Observed, policy: Policy) -> Plan:
     alive = target is not None and target.alive
     if alive and not _covered(observed, policy):
         return Plan()
-    if target is not None and alive and observed.service_gone and not labels.collect(target.labels):
-        return Plan()  # what it asked for cannot be read any more, and its last requests come through its sidecar
     ours = own_sidecars(observed, policy)
+    if (
+        target is not None and alive and observed.service_unknown
+        and (not labels.collect(target.labels) or _serving(list(ours), observed, target, policy) is not None)
+    ):  # fmt: skip
+        return Plan()  # what it asks for cannot be read, or not any more, and requests come through what it has
     wish = _wish(observed, policy)
     if wish.spec is None or target is None:
         gone = sorted(ours, key=lambda each: (each.id not in observed.proven, each.id))
@@ -195,6 +198,7 @@ def _wish(observed: Observed, policy: Policy) -> _Wish:
     spec = sidecar_spec(
         found,
         target,
+        observed.service,
         user=policy.sidecar_user,
         bounds=policy.limits,
         log=policy.log,

@@ -34,6 +34,7 @@ LEAF_LIFETIME = "24h"
 
 _LONGEST_FOLDER = 90
 _TRUST_DOMAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,253}[a-z0-9_])?", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?", re.ASCII)
 _USER = re.compile(r"[a-z0-9_][a-z0-9_.-]*(:[a-z0-9_][a-z0-9_.-]*)?")
 _LOG_DRIVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9/:._-]{0,200}")
 _LOG_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
@@ -55,6 +56,8 @@ class Authority:
     """Seconds."""
     ca_cert: Path | None = None
     ca_key: Path | None = None
+    ca_file: Path | None = None
+    """A root that all nodes of a Swarm share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,8 @@ class Settings:
     policy: Policy
     authority: Authority | None = None
     """None: every sidecar signs for itself."""
+    peers: tuple[str, int] | None = None
+    """The name and port under which the byfahrers of this Swarm find each other; None for none."""
     admin: Path | None = None
     """Socket for status and metrics; None for none."""
     resync: float
@@ -121,8 +126,11 @@ def authority(
     leaf_lifetime: str = LEAF_LIFETIME,
     ca_cert: str = "",
     ca_key: str = "",
+    ca_file: str = "",
 ) -> Authority:
     """What the operator wrote of the authority. SettingError."""
+    if ca_file and ca_cert:
+        raise SettingError(f"--ca-file={ca_file!r}: expected no --ca-cert beside it: one of them signs")
     if bool(ca_cert) != bool(ca_key):
         given, missing = ("--ca-cert", "--ca-key") if ca_cert else ("--ca-key", "--ca-cert")
         raise SettingError(f"{given}={ca_cert or ca_key!r}: expected {missing} beside it")
@@ -148,6 +156,7 @@ def authority(
         leaf_lifetime=lifetime,
         ca_cert=Path(ca_cert) if ca_cert else None,
         ca_key=Path(ca_key) if ca_key else None,
+        ca_file=Path(ca_file) if ca_file else None,
     )
 
 
@@ -169,6 +178,20 @@ def admin(text: str, *, state_dir: str, shared: Path | None = None) -> Path | No
     if shared is not None and shared in Path(posixpath.normpath(path)).parents:
         raise SettingError(f"--admin-addr={f'unix:{path}'!r}: expected a path outside of --run-dir, which sidecars get")
     return path
+
+
+def peers(text: str, authority: Authority | None) -> tuple[str, int] | None:
+    """Host and port that `--peers` names. SettingError."""
+    if not text:
+        return None
+    host, colon, port = text.rpartition(":")
+    if not (colon and _HOST.fullmatch(host) and re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536):
+        raise SettingError(f"--peers={text!r}: expected host:port, such as tasks.byfahrer:9443")
+    if authority is None:
+        raise SettingError(f"--peers={text!r}: expected --authority on, whose certificates prove who is who")
+    if authority.ca_file is None and authority.ca_cert is None:
+        raise SettingError(f"--peers={text!r}: expected --ca-file or --ca-cert beside it: nodes need one authority")
+    return host, int(port)
 
 
 def _folder(option: str, text: str) -> Path:

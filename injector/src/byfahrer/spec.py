@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Final
 
-from byfahrer import limits
+from byfahrer import limits, secret
 from byfahrer.allow import Reference, is_image
 from byfahrer.labels import (
     CPUS,
@@ -37,7 +37,7 @@ from byfahrer.labels import (
     Annotations,
     LabelError,
 )
-from byfahrer.model import Container, Mount, SidecarSpec, one_line
+from byfahrer.model import NO_SERVICE, Container, Mount, Service, SidecarSpec, one_line
 from sslterm.settings import SettingError, Settings, Spec, parse_duration, parse_names, specs
 
 VOLUME_AT: Final = "/run/target-ssl"
@@ -95,6 +95,7 @@ _VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 def sidecar_spec(
     found: Annotations,
     target: Container,
+    service: Service = NO_SERVICE,
     *,
     user: str,
     bounds: limits.Limits,
@@ -128,6 +129,14 @@ def sidecar_spec(
                 taken += (mount,)
         except LabelError as error:
             errors.append(error)
+    try:
+        files, mounts = secret.certificate(found, target, service)
+        for setting in specs():
+            if setting.name in files:
+                environ |= _environment(setting, files[setting.name], image)
+        taken += mounts
+    except LabelError as error:
+        errors.append(error)
     errors += _of_certificates(found)
     resources, capabilities, wrong = limits.asked(found)
     errors += wrong

@@ -17,7 +17,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from byfahrer.authority.ca import FILE, OwnRoot
+from byfahrer.authority.ca import FILE, OwnRoot, SharedRoot
 from byfahrer.authority.state import StateFolder
 from byfahrer.engine.errors import NotFoundError
 from byfahrer.engine.interface import Engine
@@ -55,8 +55,13 @@ class TrustError(Exception):
     """The roots cannot be put there; `str()` is one line."""
 
 
-def roots(state_dir: Path, ca_cert: str) -> bytes:
-    """What is to be believed, in PEM: the roots of our own, or the one at the end of the chain that was brought."""
+def roots(state_dir: Path, ca_cert: str, ca_file: str = "") -> bytes:
+    """
+    What is to be believed, in PEM: the roots of our own or of a Swarm, or the one at the end of the chain that was
+    brought.
+    """
+    if ca_file:
+        return SharedRoot(Path(ca_file)).issuer().authorities.encode()
     if ca_cert:
         try:
             found = x509.load_pem_x509_certificates(Path(ca_cert).read_bytes())

@@ -12,7 +12,7 @@ from byfahrer import __version__, cli, status
 def ran(monkeypatch):
     """What `run` would have served, instead of serving."""
     seen = []
-    monkeypatch.setattr(cli.anyio, "run", lambda function, *args: seen.append(args))
+    monkeypatch.setattr(cli.anyio, "run", lambda function, *args: seen.append(args[:2]))
     return seen
 
 
@@ -86,7 +86,7 @@ def test_flags_win_over_the_environment_and_that_over_defaults(ran):
 def test_ps_tells_that_no_daemon_answers_where_there_is_one_to_be(monkeypatch, tmp_path, answer, rows, options, told):
     found = [status.Row(target="www", target_id="1", state="running")] * rows
     monkeypatch.setattr(cli, "get", lambda *_: answer)
-    monkeypatch.setattr(cli, "ask", lambda *_: found)
+    monkeypatch.setattr(cli, "ask", lambda *_, **more: found)
     done = invoke("ps", "--json", "--state-dir", str(tmp_path), *options)
 
     assert done.exit_code == 0

@@ -92,7 +92,7 @@ def test_an_image_of_2017_is_told_in_its_own_words_too():
         ("byfahrer.frontend", "", "byfahrer.frontend='': expected host:port"),
         ("byfahrer.frontent", ":443", "byfahrer.frontent=':443': there is no such label; did you mean"),
         ("byfahrer.zzz", "1", "byfahrer.zzz='1': there is no such label; there are proxy-image, enable, frontend"),
-        ("byfahrer.cert", "/x", "byfahrer.cert='/x': this setting cannot be set by a label"),
+        ("byfahrer.cert", "/x", "byfahrer.cert='/x': expected secret:NAME"),
         ("byfahrer.command", "sh", "byfahrer.command='sh': there is no such label"),
         ("byfahrer.env.X", "1", "byfahrer.env.X='1': there is no such label"),
         ("byfahrer.drain-timeout", "soon", "byfahrer.drain-timeout='soon': expected a duration"),

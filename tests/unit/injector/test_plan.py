@@ -303,6 +303,22 @@ def test_a_sidecar_in_a_state_that_leads_nowhere_is_replaced(status):
     assert isinstance(second, Inject)
 
 
+@pytest.mark.parametrize("carried", [{}, {"byfahrer.mode": "tcp"}, ASKS | {"byfahrer.mode": "tcp"}])
+def test_whose_service_is_not_known_keeps_the_sidecar_that_serves(carried):
+    """A node that has lost what it knew, or knows nothing yet, takes nobody's TLS away."""
+    task = target(carried)
+
+    assert actions(task, sidecar(SPEC), service_unknown=True) == ()
+
+
+def test_whose_service_is_not_known_gets_what_its_own_labels_ask_for():
+    assert actions(target({}), service_unknown=True) == ()
+    (made,) = actions(target(), service_unknown=True)
+    assert isinstance(made, Inject)
+    (first, *_) = actions(target(), sidecar(SPEC, Status.EXITED), service_unknown=True)
+    assert isinstance(first, Start | Restart)
+
+
 def test_a_sidecar_that_is_being_removed_counts_as_gone():
     (action,) = actions(target(), sidecar(SPEC, Status.REMOVING))
 

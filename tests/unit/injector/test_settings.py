@@ -199,3 +199,30 @@ def test_nobody_can_be_told_elsewhere_nor_where_sidecars_look(text, says):
         settings.admin(text, state_dir="/var/x", shared=Path("/run/y"))
 
     assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize("text", ["tasks.byfahrer_byfahrer:9443", "a:1", "10.0.0.1:65535"])
+def test_peers_are_a_name_and_a_port(text):
+    made = settings.authority(run_dir="/run/x", state_dir="/var/x", ca_file="/ca")
+
+    assert settings.peers(text, made) == (text.rpartition(":")[0], int(text.rpartition(":")[2]))
+    assert settings.peers("", None) is None
+
+
+@pytest.mark.parametrize("text", ["tasks", ":9443", "a:", "a:0", "a:65536", "a b:1", "a:\uff11", "[::1]:9443", "-a:1"])
+def test_other_peers_are_refused(text):
+    made = settings.authority(run_dir="/run/x", state_dir="/var/x")
+    with pytest.raises(settings.SettingError, match="expected host:port, such as"):
+        settings.peers(text, made)
+
+
+def test_peers_need_an_authority():
+    with pytest.raises(settings.SettingError, match="--authority on"):
+        settings.peers("a:1", None)
+    with pytest.raises(settings.SettingError, match="--peers='a:1': expected --ca-file or --ca-cert beside it"):
+        settings.peers("a:1", settings.authority(run_dir="/r", state_dir="/s"))
+
+
+def test_a_shared_root_and_a_brought_one_are_one_too_many():
+    with pytest.raises(settings.SettingError, match="--ca-file='/f': expected no --ca-cert"):
+        settings.authority(run_dir="/run/x", state_dir="/var/x", ca_file="/f", ca_cert="/c", ca_key="/k")

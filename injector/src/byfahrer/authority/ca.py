@@ -27,7 +27,7 @@ from byfahrer.authority.constraints import Constraints, named
 from byfahrer.authority.errors import StateError
 from byfahrer.authority.issuer import BACKDATED, Issuer
 from byfahrer.authority.names import DEFAULT_TRUST_DOMAIN, is_trust_domain
-from byfahrer.authority.state import StateFolder
+from byfahrer.authority.state import MOST, StateFolder, version
 from byfahrer.authority.times import utc
 
 FILE: Final = "ca.json"
@@ -158,6 +158,59 @@ class OwnRoot:
     def _read(self) -> _State | None:
         content = self._folder.read(FILE)
         return None if content is None else _parsed(content, self._folder.path / FILE)
+
+
+class SharedRoot:
+    """
+    A root in one file that others keep, and replace as a whole: a Swarm secret. Read anew when it changes.
+
+    It is in the form of the state folder's file, so that what a rotation leaves to be believed comes with it.
+    """
+
+    def __init__(self, path: Path, terms: Terms = Terms(), *, now: Callable[[], dt.datetime] = utc) -> None:
+        """StateError: it cannot be read, or is for other terms."""
+        self._path = path
+        self._now = now
+        self._version = version(path)
+        self._state = _parsed(_whole(path), path)
+        _check_terms(self._state, terms, path)
+
+    def issuer(self) -> Issuer:
+        """What to sign with now."""
+        there = version(self._path)
+        if there != self._version:
+            self._version = there
+            try:
+                self._state = _parsed(_whole(self._path), self._path)
+                logger.info("Certificate authority read anew from {}", self._path)
+            except StateError as error:
+                logger.error("Certificate authority: {}; the one before stays in use", error)
+        return self._state.issuer(self._now())
+
+    def rotated(self, overlap: dt.timedelta = OVERLAP) -> bytes:
+        """What the file is to be after a rotation, for the same terms."""
+        return _as_json(_rotated(self._state, overlap, None, self._now()))
+
+
+def read_shared(content: bytes) -> Issuer:
+    """What signs with a file of this content. StateError."""
+    return _parsed(content, Path("the new root")).issuer(utc())
+
+
+def new_root(terms: Terms, now: dt.datetime) -> bytes:
+    """The content of a file for `SharedRoot`, with a root that did not exist before."""
+    return _as_json(_make(terms, now))
+
+
+def _whole(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST + 1)
+    except OSError as error:
+        raise StateError(f"{path}: {error.strerror or error}") from None
+    if len(content) > MOST:
+        raise StateError(f"{path}: expected at most {MOST} bytes")
+    return content
 
 
 def _make(terms: Terms, now: dt.datetime) -> _State:

@@ -107,15 +107,17 @@ def _dns_names(target: Container, wanted: Iterable[str]) -> Iterator[str]:
     proven = _proven(target)
     stack, service, task = proven(STACK), proven(SWARM_SERVICE), proven(SWARM_TASK)
     own = [target.name, proven(COMPOSE_SERVICE), service, target.hostname, task]
+    shared: list[str] = []
     if service:
-        own += [f"tasks.{service}"]
+        shared = [service, f"tasks.{service}"]
         if stack and service.startswith(f"{stack}_"):
             short = service.removeprefix(f"{stack}_")
-            own += [short, f"tasks.{short}"]
+            shared += [short, f"tasks.{short}"]
+    own += shared[1:]
     found = ["localhost", *wanted, *own, *(alias for network in target.networks for alias in network.aliases)]
     # The engine's resolver knows everybody with the network's name behind it, too.
     for network in target.networks:
-        found += [f"{name}.{network.name}" for name in (target.name, *network.aliases)]
+        found += [f"{name}.{network.name}" for name in (target.name, *network.aliases, *shared)]
     for name in found:
         if is_dns_name(name.lower()):
             yield name.lower()

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
+from math import inf
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ from byfahrer.engine.address import EngineAddress, mapped
 from byfahrer.engine.endpoints import allowed
 from byfahrer.engine.errors import (
     ConflictError,
+    EngineError,
     NotFoundError,
     PullError,
     RejectedError,
@@ -35,7 +37,7 @@ from byfahrer.engine.errors import (
     UnusableError,
 )
 from byfahrer.engine.events import ThreadedEvents
-from byfahrer.engine.interface import EngineInfo, EventStream
+from byfahrer.engine.interface import Directory, EngineInfo, EventStream
 from byfahrer.model import NO_SERVICE, Container, File, Mount, Service, SidecarSpec, Summary
 
 T = TypeVar("T")
@@ -57,8 +59,25 @@ LONGEST_LABELS = 65536
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """What the engine takes as a container's name, or part of its ID."""
 _SERVICE_ID = re.compile(r"[a-z0-9]{25}")
+SWARM_PATIENCE = 3
+"""
+Seconds that a Swarm has for an answer where others tell, too. A manager that waits for a leader to be elected takes 20
+and fails then (moby, `swarmRequestTimeout`), and targets would wait along.
+"""
 _SWARM_UNAVAILABLE = (406, 503)
 """What a node answers that is no manager, or a manager without a leader; 406 up to engine 1.13."""
+
+
+class _LateError(UnreachableError):
+    """There may be an answer, later."""
+
+
+class _UntoldError(Exception):
+    """The Swarm does not say; what the directory has counts."""
+
+    def __init__(self, directory: Directory) -> None:
+        super().__init__()
+        self.directory = directory
 
 
 class LookingClient(APIClient):
@@ -73,8 +92,17 @@ class LookingClient(APIClient):
 class DockerEngine:
     """A Docker Engine over its socket."""
 
-    def __init__(self, address: EngineAddress, *, call_timeout: int = CALL_TIMEOUT, look_only: bool = False) -> None:
+    def __init__(
+        self,
+        address: EngineAddress,
+        *,
+        call_timeout: int = CALL_TIMEOUT,
+        look_only: bool = False,
+        directory: Directory | None = None,
+    ) -> None:
         self._address = address
+        self._directory = directory
+        """What is known of services where the engine cannot tell: on a worker, or a manager that lost the others."""
         self._kind = LookingClient if look_only else APIClient
         self._call_timeout = call_timeout
         self._client: APIClient | None = None
@@ -86,6 +114,8 @@ class DockerEngine:
         self._connects = CapacityLimiter(2)
         self._pulls = CapacityLimiter(pull.AT_ONCE)
         self._log_driver = ""
+        self._leaderless_until = -inf
+        """When a single service may be asked for again: not each look has to find out that nobody answers."""
         self._image_labels: OrderedDict[str, Mapping[str, str]] = OrderedDict()
 
     @property
@@ -93,7 +123,11 @@ class DockerEngine:
         return self._address.host
 
     async def connect(self) -> EngineInfo:
-        return await self._thread(self._connect, self._connects)
+        try:
+            return await self._thread(self._connect, self._connects)
+        except EngineError:
+            self._miss()
+            raise
 
     async def ping(self) -> None:
         def ping() -> None:
@@ -223,11 +257,20 @@ class DockerEngine:
     async def services(self) -> Mapping[str, Service]:
         try:
             # As elsewhere here: types-docker leaves some of the SDK's calls without types.
-            found = await self._call(lambda client: client.services())  # type: ignore[no-untyped-call]
+            found = await self._ask_swarm(lambda client: client.services(), insist=True)  # type: ignore[no-untyped-call]
+        except _UntoldError as untold:
+            self._miss()
+            return untold.directory.services()
+        except UnreachableError:
+            self._miss()
+            raise
         except RejectedError as error:
             await self._expect_no_manager(error)
             return {}
-        return {each["ID"]: convert.service(each) for each in found}
+        services = {str(each["ID"]): convert.service(each) for each in found}
+        if self._directory is not None:
+            self._directory.learn(services)
+        return services
 
     async def service(self, service_id: str) -> Service | None:
         def read(client: APIClient) -> Service:
@@ -236,12 +279,39 @@ class DockerEngine:
         if not _SERVICE_ID.fullmatch(service_id):
             return NO_SERVICE  # the label that says so is no Swarm's
         try:
-            return await self._call(read)
+            return await self._ask_swarm(read)
+        except _UntoldError as untold:
+            return untold.directory.service(service_id)
         except NotFoundError:
             return None
         except RejectedError as error:
             await self._expect_no_manager(error)
             return NO_SERVICE
+
+    def _miss(self) -> None:
+        """What others would be told from here is not the newest any more."""
+        if self._directory is not None:
+            self._directory.missed()
+
+    async def _ask_swarm(self, function: Callable[[APIClient], T], *, insist: bool = False) -> T:
+        """As `_call`. _UntoldError, where the Swarm does not answer, or not in time, and the directory can."""
+        directory = self._directory
+        if directory is None:
+            return await self._call(function)
+        if current_time() < self._leaderless_until and not insist:
+            raise _UntoldError(directory)
+        try:
+            answer = await self._call(function, patience=SWARM_PATIENCE)
+        except _LateError:
+            self._leaderless_until = current_time() + SWARM_PATIENCE
+            raise _UntoldError(directory) from None
+        except RejectedError as error:
+            # 500 is what a call ends with that was under way when the leader was lost.
+            if error.status in _SWARM_UNAVAILABLE or error.status >= codes.server_error:
+                raise _UntoldError(directory) from None
+            raise
+        self._leaderless_until = -inf
+        return answer
 
     async def _expect_no_manager(self, error: RejectedError) -> None:
         """Raise `error` unless this node just cannot know: what a manager that lost the others cannot read is there."""
@@ -301,13 +371,16 @@ class DockerEngine:
     def _version(self) -> str:
         return self._client.api_version if self._client else self._address.api_version
 
-    async def _call(self, function: Callable[[APIClient], T], limiter: CapacityLimiter | None = None) -> T:
+    async def _call(
+        self, function: Callable[[APIClient], T], limiter: CapacityLimiter | None = None, patience: float | None = None
+    ) -> T:
+        """`patience`: seconds for it, if not those for all calls."""
         client = self._client
         if client is None:
             raise UnreachableError(f"not connected to the engine at {self.where}")
-        return await self._thread(partial(function, client), limiter or self._calls)
+        return await self._thread(partial(function, client), limiter or self._calls, patience)
 
-    async def _thread(self, function: Callable[[], T], limiter: CapacityLimiter) -> T:
+    async def _thread(self, function: Callable[[], T], limiter: CapacityLimiter, patience: float | None = None) -> T:
         def run() -> T:
             with mapped(self.where):
                 return function()
@@ -315,10 +388,10 @@ class DockerEngine:
         # Waiting for one's turn does not count: it says nothing about the engine.
         async with limiter:
             try:
-                with fail_after(2 * self._call_timeout):
+                with fail_after(patience or 2 * self._call_timeout):
                     return await to_thread.run_sync(run, limiter=CapacityLimiter(1), abandon_on_cancel=True)
             except TimeoutError:
-                raise UnreachableError(f"no answer in time from the engine at {self.where}") from None
+                raise _LateError(f"no answer in time from the engine at {self.where}") from None
 
 
 def _mount(mount: Mount) -> DockerMount:

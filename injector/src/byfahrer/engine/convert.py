@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -110,12 +111,15 @@ def summary(raw: Mapping[str, Any]) -> Summary:
 
 
 def service(raw: Mapping[str, Any]) -> Service:
+    spec = raw.get("Spec") or {}
     # With the length of the network's prefix; on a network that has just been taken away there may be none.
     virtual = (raw.get("Endpoint") or {}).get("VirtualIPs") or []
     addresses = {str(each.get("Addr") or "").partition("/")[0] for each in virtual}
+    secrets = ((spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}).get("Secrets") or []
     return Service(
-        labels=(raw.get("Spec") or {}).get("Labels") or {},
+        labels=spec.get("Labels") or {},
         addresses=tuple(sorted(address for address in addresses if address)),
+        secrets={str(each.get("SecretName") or ""): str(each.get("SecretID") or "") for each in secrets},
     )
 
 
@@ -136,6 +140,7 @@ def container(raw: Mapping[str, Any], image_labels: Mapping[str, str] | None = N
         oom_killed=bool(state.get("OOMKilled")),
         health=_health(state),
         image_id=raw.get("Image") or "",
+        folder=posixpath.dirname(raw.get("HostnamePath") or ""),
         stop_signal=config.get("StopSignal") or "",
         stop_timeout=config.get("StopTimeout"),
         network_mode=(raw.get("HostConfig") or {}).get("NetworkMode") or "default",

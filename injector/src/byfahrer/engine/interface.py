@@ -59,6 +59,22 @@ class EventStream(Protocol):
         """End it; from any thread."""
 
 
+class Directory(Protocol):
+    """What this node knows of Swarm services beside its engine, which can read them on a manager only."""
+
+    def learn(self, found: Mapping[str, Service]) -> None:
+        """Take all services, as the engine tells them: this node is a manager."""
+
+    def missed(self) -> None:
+        """The engine cannot tell them: this node is a worker, or a manager that has lost the others."""
+
+    def services(self) -> Mapping[str, Service]:
+        """All that are known, by their IDs."""
+
+    def service(self, service_id: str) -> Service | None:
+        """One of them; None if it is not known: it is gone, or may be new."""
+
+
 class Engine(Protocol):
     """One Docker Engine. Every method may raise UnreachableError and RejectedError."""
 
@@ -133,7 +149,7 @@ class Engine(Protocol):
         """
 
     async def services(self) -> Mapping[str, Service]:
-        """All Swarm services, by their IDs; none where this node is no manager."""
+        """All Swarm services that this node knows, by their IDs."""
 
     async def service(self, service_id: str) -> Service | None:
-        """A Swarm service, without anything where this node is no manager; None if the service is gone."""
+        """A Swarm service, without anything where this node can know none; None if it is gone, or not known yet."""

@@ -48,7 +48,7 @@ async def observe(engine: Engine, target_id: str, by_hand: Mapping[str, str] = N
         target_id=target_id,
         target=target,
         service=service or NO_SERVICE,
-        service_gone=service is None,
+        service_unknown=service is None,
         sidecars=tuple(sidecars),
         by_hand=by_hand,
     )

@@ -89,7 +89,11 @@ def _marks(listed: Sequence[Summary], services: Mapping[str, Service], policy: P
             shown[target_id] = []
             continue
         service = services.get(target.labels.get(labels.SWARM_SERVICE, ""))
-        known = None if service is None else (frozenset(service.labels.items()), service.addresses)
+        known = (
+            None
+            if service is None
+            else tuple(map(frozenset, (service.labels.items(), service.addresses, service.secrets.items())))
+        )
         shown[target_id] = [target.name, target.status, target.endpoints, known]
     for each in sorted(listed, key=lambda each: each.id):
         claimed = labels.claim(each.labels)

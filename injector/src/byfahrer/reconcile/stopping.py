@@ -13,6 +13,7 @@ import signal
 from dataclasses import dataclass
 from typing import Final
 
+import anyio
 from loguru import logger
 
 from byfahrer import labels
@@ -45,6 +46,9 @@ class Stopping:
         self._engine = engine
         self._policy = policy
         self._known: dict[str, _Known] = {}
+        self._ending: set[str] = set()
+        """Targets with sidecars that were told to stop, and were not seen dead yet."""
+        self._fewer = anyio.Event()
 
     def seen(self, observed: Observed) -> None:
         """Keep whom to tell when this target stops, or forget it."""
@@ -53,11 +57,19 @@ class Stopping:
         stop_signal = number(target.stop_signal or "SIGTERM") if target is not None and target.alive else None
         if stop_signal is None or not running:
             self._known.pop(observed.target_id, None)
+            self._ending.discard(observed.target_id)
+            self._fewer.set()
             return
         wants = ((sidecar.id, sidecar.labels.get(DRAIN_SIGNAL, "")) for sidecar in running)
         self._known[observed.target_id] = _Known(
             stop_signal, tuple(each for each in wants if each[1] in labels.SIGNALS)
         )
+
+    async def ended(self) -> None:
+        """Until no target is left that was told to stop and lives."""
+        while self._ending:
+            self._fewer = anyio.Event()
+            await self._fewer.wait()
 
     async def signalled(self, target_id: str, sent: str) -> None:
         """A target got a signal. If that is how it is stopped, tell its sidecars."""
@@ -76,6 +88,7 @@ class Stopping:
             return False
         if number(sent) != known.stop_signal:
             return True
+        self._ending.add(target_id)
         there = True
         for sidecar_id, wanted in known.sidecars:
             try:

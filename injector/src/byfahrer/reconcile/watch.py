@@ -55,6 +55,7 @@ class Watch:
         settled: Callable[[str], bool],
         on_ready: Callable[[EngineInfo, list[str]], Coroutine[Any, Any, None]],
         on_stopping: Callable[[str, str], Coroutine[Any, Any, None]],
+        all_services: bool = False,
         resync_interval: float = RESYNC_INTERVAL,
         ping_interval: float = PING_INTERVAL,
     ) -> None:
@@ -68,10 +69,13 @@ class Watch:
         self._on_ready = on_ready
         self._on_stopping = on_stopping
         """Called at once with a target's ID and the signal that it was sent."""
+        self._all_services = all_services
+        """Whether services are read even where no task of theirs is: other nodes want to know them."""
         self._resync_interval = resync_interval
         self._ping_interval = ping_interval
         self._marks = resync.Marks(policy)
         self._services = resync.NO_SERVICES
+        self._told_elsewhere = False
         self._list_soon = anyio.Event()
         self._images_changed = False
         self.connected = False
@@ -112,6 +116,11 @@ class Watch:
                 told = text
             await anyio.sleep(delay(failures, first=0.25, cap=RECONNECT_CAP))
 
+    def list_soon(self) -> None:
+        """Have what has changed looked at: something that no event of the engine's tells of is another."""
+        self._told_elsewhere = True
+        self._list_soon.set()
+
     async def look_at_everything(self) -> list[str]:
         """Have every target looked at, whatever was known of it; those there are."""
         self._marks.forget()
@@ -123,7 +132,7 @@ class Watch:
         # Before the list: what is done from now on, it may not show.
         restless = [target_id for target_id in self._marks if not self._settled(target_id)]
         listed = await self._engine.containers()
-        if resync.tasks(listed):
+        if self._all_services or resync.tasks(listed):
             try:
                 self._services = await self._engine.services()
             except EngineError as error:  # what they were is the better guess
@@ -212,6 +221,9 @@ class Watch:
                 changed = await self.resync()
             except EngineError as error:
                 logger.debug("The resync waits for the next turn: {}", error)
+                continue
+            if self._told_elsewhere:  # no event was to be expected
+                self._told_elsewhere, seen = False, self.events
                 continue
             if changed and self.events == seen:
                 await anyio.sleep(TELLS_WITHIN)

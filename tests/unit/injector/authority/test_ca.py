@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from byfahrer.authority.ca import FILE, OVERLAP, OwnRoot, Terms
+from byfahrer.authority.ca import FILE, OVERLAP, OwnRoot, SharedRoot, Terms, new_root
 from byfahrer.authority.certificates import CLIENT, pem
 from byfahrer.authority.errors import AuthorityError, StateError
 from byfahrer.authority.names import Names
@@ -390,3 +390,50 @@ def test_a_repr_shows_no_key(folder, clock):
 
     assert "key=" not in repr(issuer)
     assert "PrivateKey" not in repr(issuer)
+
+
+# A root that others keep.
+
+
+@pytest.fixture
+def shared(tmp_path, clock):
+    path = tmp_path / "byfahrer-ca"
+    path.write_bytes(new_root(Terms(), clock()))
+    return path
+
+
+def test_all_who_share_a_root_sign_alike(shared, clock, tmp_path):
+    one, other = SharedRoot(shared, now=clock), SharedRoot(shared, now=clock)
+
+    assert one.issuer().mark == other.issuer().mark
+    assert verify(tmp_path, issued(one, clock).chain, other.issuer().authorities, at=clock()) == ""
+
+
+def test_a_shared_root_that_was_rotated_comes_with_the_one_before(shared, clock, tmp_path):
+    ca = SharedRoot(shared, now=clock)
+    before = ca.issuer()
+    late = before.issue(KEY.public_key(), NAMES, DAY, clock())
+    shared.write_bytes(ca.rotated())
+    after = ca.issuer()
+    early = after.issue(KEY.public_key(), NAMES, DAY, clock())
+
+    assert after.roots[1] == before.roots[0] != after.roots[0]
+    assert verify(tmp_path, late.chain, after.authorities, at=clock()) == ""
+    assert verify(tmp_path, early.chain, before.authorities, at=clock()) == ""
+
+
+def test_a_shared_root_that_gets_damaged_is_told_and_the_one_before_used(shared, clock):
+    ca = SharedRoot(shared, now=clock)
+    before = ca.issuer().mark
+    shared.write_bytes(b"{")
+
+    assert ca.issuer().mark == before
+    with pytest.raises(StateError, match="it is damaged"):
+        SharedRoot(shared, now=clock)
+
+
+def test_a_shared_root_that_is_not_there_or_for_others_is_refused(shared, clock, tmp_path):
+    with pytest.raises(StateError, match="No such file"):
+        SharedRoot(tmp_path / "nowhere")
+    with pytest.raises(StateError, match=r"for the trust domain byfahrer\.internal, not example\.org"):
+        SharedRoot(shared, Terms(trust_domain="example.org"), now=clock)

@@ -54,9 +54,10 @@ def test_a_compose_service_is_called_by_its_service_too():
 
 
 def test_a_swarm_task_is_called_by_its_service_task_and_stack():
-    names = names_of(container("shop_web.1.x7k2", labels=SWARM), TD)
+    names = names_of(container("shop_web.1.x7k2", labels=SWARM, networks=(Network(name="shop_net"),)), TD)
 
     assert {"shop_web", "shop_web.1.x7k2", "tasks.shop_web", "web", "tasks.web"} < set(names.dns)
+    assert {"web.shop_net", "tasks.web.shop_net", "shop_web.shop_net", "tasks.shop_web.shop_net"} < set(names.dns)
     assert names.spiffe == "spiffe://byfahrer.internal/ns/shop/svc/web"
 
 

@@ -1,5 +1,6 @@
 """A sidecar hears that its target stops, once its image says how, and only then."""
 
+import anyio
 import pytest
 
 from byfahrer.engine.errors import RejectedError
@@ -134,6 +135,24 @@ async def test_a_dead_target_is_forgotten_and_a_gone_one_costs_no_error():
     await here.stopping.signalled(here.key, TERM)
 
     assert here.engine.killed == []
+
+
+async def test_those_that_were_told_to_stop_can_be_waited_for_until_they_are_seen_dead():
+    here = Here()
+    await here.served()
+    await here.stopping.ended()
+    await here.stopping.signalled(here.key, HUP)
+    await here.stopping.ended()
+    await here.stopping.signalled(here.key, TERM)
+    with anyio.move_on_after(0.01) as scope:
+        await here.stopping.ended()
+    assert scope.cancelled_caught
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(here.stopping.ended)
+        here.engine.down(here.key)
+        await here.look(here.key)
+        here.stopping.seen(here.seen[-1])
 
 
 async def test_a_sidecar_that_does_not_run_is_not_told():

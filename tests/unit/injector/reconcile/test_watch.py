@@ -475,6 +475,19 @@ async def test_an_update_of_a_service_is_a_look_at_its_tasks():
         await until(lambda: daemon.engine.served(key))
 
 
+async def test_news_of_other_nodes_are_no_sign_of_lost_events():
+    async with Daemon() as daemon:
+        await daemon.is_ready()
+        key = daemon.engine.run("web.1", {"com.docker.swarm.service.id": "svc"})
+        await daemon.is_quiet()
+        daemon.engine.annotations["svc"] = dict(ASKS)
+        daemon.watch.list_soon()
+        await until(lambda: daemon.engine.served(key))
+        await daemon.is_quiet()
+
+        assert (daemon.watch.gaps, daemon.watch.reconnects) == (0, 0)
+
+
 async def test_a_target_that_joins_a_network_is_looked_at_and_others_are_not():
     """After a moment: networks go and come with a restart too, and its sidecar is to be kept."""
     put = []
