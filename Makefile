@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit test-faults bench bench-injector fuzz audit images lint requirements \
+.PHONY: help demo demo-down test test-unit test-swarm test-faults bench bench-injector fuzz audit images lint requirements \
   venv compiled engine
 
 # Tests of behaviour mostly wait. Those in one file may share what they start, so each file stays in one process.
@@ -30,6 +30,9 @@ test-unit: venv  ## unit and behaviour tests; needs no engine
 	@tools/clients.sh
 	@.venv/bin/pytest tests/unit
 	@.venv/bin/pytest $(SEVERAL) tests/behaviour
+
+test-swarm: images venv  ## three real engines as the nodes of a Swarm, on this machine
+	@.venv/bin/pytest tests/swarm
 
 test-faults: images venv  ## every fault at its full length on a real engine, and docs/faults.md (15 minutes)
 	@.venv/bin/pytest tests/engine/faults --full --faults-report docs/faults.md
