@@ -338,7 +338,7 @@ def test_a_certificate_of_ones_own_believes_the_authoritys_clients(tmp_path, wor
             f"--frontend-addr=127.0.0.1:{free_port()}",
             f"--backend-addr=127.0.0.1:{target}",
             f"--admin-addr=unix:{tmp_path / 'admin.sock'}",
-            ready="Whose clients to believe is not known yet, so nothing is served: ",
+            ready="Whom to believe is not known yet, so nothing is served: ",
         ) as running:
             standing.come_back()
             running.wait_for(SERVING)

@@ -15,6 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from lab.certificates import Pem
 
 SERVER, CLIENT = x509.ExtendedKeyUsageOID.SERVER_AUTH, x509.ExtendedKeyUsageOID.CLIENT_AUTH
+BOTH = (SERVER, CLIENT)
+"""As sidecars have it from byfahrer's authority."""
+Usage = x509.ObjectIdentifier | tuple[x509.ObjectIdentifier, ...]
 USES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
     "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
@@ -42,10 +45,18 @@ class PrivateCa:
     def pem(self) -> bytes:
         return self.cert.public_bytes(Encoding.PEM)
 
-    def issue(self, *names: str, begins: float = -1.0, ends: float = 1.0, usage: x509.ObjectIdentifier = SERVER) -> Pem:
-        """A leaf for `names` (DNS names, addresses, and URIs), valid from `begins` to `ends` days from now."""
+    def issue(
+        self, *names: str, begins: float = -1.0, ends: float = 1.0, usage: Usage = SERVER, named: bool = True
+    ) -> Pem:
+        """
+        A leaf for `names` (DNS names, addresses, and URIs), valid from `begins` to `ends` days from now.
+
+        `named` is False for one that has only a common name, the first of them.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        cert = _signed(names[0][:64], self.cert.subject, key, self.key, False, begins, ends, usage, names)
+        cert = _signed(
+            names[0][:64], self.cert.subject, key, self.key, False, begins, ends, usage, names if named else ()
+        )
         return Pem(
             cert.public_bytes(Encoding.PEM),
             key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
@@ -64,7 +75,7 @@ def _signed(
     ca: bool,
     begins: float,
     ends: float,
-    usage: x509.ObjectIdentifier | None = None,
+    usage: Usage | None = None,
     names: tuple[str, ...] = (),
 ) -> x509.Certificate:
     now = dt.datetime.now(dt.UTC)
@@ -85,7 +96,9 @@ def _signed(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
     if usage is not None:
-        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        builder = builder.add_extension(
+            x509.ExtendedKeyUsage(usage if isinstance(usage, tuple) else [usage]), critical=False
+        )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([_name(each) for each in names]), critical=False)
     return builder.sign(signer, hashes.SHA256())

@@ -92,6 +92,10 @@ def labels_table() -> str:
             "`secret:NAME`: its own certificate, from a Swarm secret of its service, with the key in it.",
         ),
         ("`byfahrer.key`", "`secret:NAME`: the key, where it is a secret by itself."),
+        (
+            "`byfahrer.outbound`",
+            "Whom its programs call: `:5432=db:8432` leads 127.0.0.1:5432 to `db` over TLS. Not from its image.",
+        ),
         ("`byfahrer.cap-add`", "Linux capabilities for it, between commas. Only those of `--allow-capability`."),
         ("`byfahrer.NAME`", "Every other setting of sslterm that has a label in the table below."),
         (

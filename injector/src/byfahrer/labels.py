@@ -53,6 +53,8 @@ OURS: Final = (PROXY_IMAGE, ENABLE, NAMES, LEAF_LIFETIME, MEMORY, PIDS, CPUS, CA
 """Labels that are no setting of sslterm's."""
 OTHERS: Final = frozenset((*OURS, VOLUME_FROM, VOLUME_PATH))
 VOLUME_PATH_DEFAULT: Final = "/opt/qnib/ssl"
+NOT_FROM_IMAGES: Final = frozenset({"outbound"})
+"""Settings by which a target is spoken for to others: for its operator to say, not for whoever made its image."""
 MOST: Final = 10_000
 """Labels of a container that are looked through: those of an image may be a million, which takes some seconds."""
 MOST_SHOWN: Final = 100
@@ -76,6 +78,8 @@ class Annotation:
 
     label: str
     value: str
+    inherited: bool = False
+    """It came with the target's image, and nobody else said anything."""
 
     def __str__(self) -> str:
         """For people: one line, whatever its user wrote."""
@@ -152,7 +156,7 @@ def collect(
             if label not in _BOOKKEEPING:
                 name = label.removeprefix(prefix)
                 setting = SETTINGS.get(name)
-                found[setting.name if setting else name] = Annotation(label, labels[label])
+                found[setting.name if setting else name] = Annotation(label, labels[label], labels is image)
     for label in (VOLUME_FROM, VOLUME_PATH):
         for labels in ranks:
             if label in labels:

@@ -20,9 +20,11 @@ from byfahrer.allow import Reference, is_image
 from byfahrer.labels import (
     CPUS,
     LEAF_LIFETIME,
+    LONG,
     MEMORY,
     MOST_SHOWN,
     NAMES,
+    NOT_FROM_IMAGES,
     OTHERS,
     OURS,
     PIDS,
@@ -122,6 +124,8 @@ def sidecar_spec(
         errors.append(error)
     for name, annotation in sorted(item for item in found.items() if item[0] in SETTINGS):
         try:
+            if annotation.inherited and name in NOT_FROM_IMAGES:
+                raise annotation.error(f"it on the container or its service, not in an image ({LONG}{name} counts)")
             environ |= _setting(SETTINGS[name], annotation, image)
             if name == CLIENT_CA:
                 place, mount = _shared(annotation, target.mounts, CLIENT_CA_AT)

@@ -79,7 +79,7 @@ class AccessLog:
             if self._json:
                 line = _as_json(stamp, record, client, target, took)
             else:
-                what = f"{method} {target}" if method else "tcp"
+                what = f"{method} {target}" if method else f"out {target}" if target else "tcp"
                 sizes = sent if method else f"{received}/{sent}"
                 millis = f"{took // 1000:6}.{took % 1000:03}ms"
                 line = f"{stamp} | {status or '-':>3} | {millis} | {client} | {what} | {sizes}"
@@ -117,6 +117,8 @@ def _as_json(stamp: str, record: Record, client: str, target: str, took: int) ->
         entry["client_id"] = identity
     if record.method:
         entry |= {"method": record.method, "path": target}
+    elif target:
+        entry |= {"direction": "out", "upstream": target}
     entry |= {"received": record.received, "sent": record.sent}
     if record.fault:
         entry["error"] = record.fault

@@ -40,6 +40,7 @@ def fit_connections(settings: Settings, report: Callable[[str, str], None]) -> S
         )
         settings = replace(settings, max_connections=possible)
     reserve = _SPARE_DESCRIPTORS + (_REDIRECT_DESCRIPTORS if settings.redirect_addr else 0)
+    reserve += 2 * len(settings.outbound)  # a listener, and a look at the name server
     needed = 2 * settings.max_connections + reserve
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:

@@ -116,11 +116,10 @@ def _backends(settings: Settings) -> list[tuple[str, int]]:
         except (OSError, UnicodeError):
             return []  # a name of somewhere else, which was found when the sidecar started
         return [(str(address[0]), int(address[1])) for *_, address in answers]
-    own_port = front.port if isinstance(front, Address) else None
     listeners = netns.read_listeners()
     if front is AUTO:  # one of these is the sidecar's, whose user is ours
         listeners = [each for each in listeners if each.port not in AUTO_PORTS or each.uid != os.geteuid()]
-    found = netns.candidates(listeners, own_port=own_port)
+    found = netns.candidates(listeners, own_ports=settings.own_ports)
     return [(host, each.port) for each in found for host in each.hosts]
 
 
@@ -134,7 +133,9 @@ def fullness(settings: Settings) -> str:
     from sslterm import capacity, netns  # here, because mostly the sidecar answers, and nobody has a use for them
 
     most = capacity.fit_connections(settings, lambda *_: None).max_connections
-    if netns.accepted({port for _, port in targets(settings.frontend_addr)}) < most * _NEARLY:
+    # Calls to others have their share of the same places.
+    ports = {port for _, port in targets(settings.frontend_addr)} | {each.local.port for each in settings.outbound}
+    if netns.accepted(ports) < most * _NEARLY:
         return ""
     return f"full: max-connections={most} clients are served, and new ones wait"
 

@@ -77,6 +77,8 @@ class Door:
         self._answers = answers
         self._address: Address | None = None
         self._own: netns.Listener | None = None
+        self.outlet: netns.Listener | None = None
+        """A listener of ours for calls to others, which does not wait for the backend."""
         self._backends: tuple[Backend, ...] = ()
         self._redirect: Redirect | None = None
         self._closings: Closings | None = None
@@ -128,13 +130,17 @@ class Door:
             return None
 
     async def succeeded(self) -> None:
-        """Return when another sslterm of this user has listened at our address, too, for a moment (`hand-over`)."""
+        """
+        Return when another sslterm of this user has listened at our address, too, for a moment (`hand-over`).
+
+        While the frontend is shut, the other's is too: then an address for calls to others tells, if there is one.
+        """
         seen = 0
         while seen * _LOOK < _SUCCEEDED:
             await anyio.sleep(_LOOK)
-            own = self._own
+            own, ours = (self._own, self.open) if self.open or self.outlet is None else (self.outlet, True)
             found = self._listening({own.port}) if own else None
-            seen = seen + 1 if own and found and found.count(own) > self.open else 0
+            seen = seen + 1 if own and found and found.count(own) > ours else 0
 
     async def _keep(self, *hints: Callable[[], Awaitable[None]]) -> None:
         async with anyio.create_task_group() as tasks:

@@ -24,7 +24,7 @@ from sslterm.relay.policy import Backend
 from sslterm.settings import AUTO, AUTO_PORTS, Address, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
 _PERMANENT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EADDRNOTAVAIL})
 
@@ -62,8 +62,26 @@ def open_redirect(settings: Settings, wanted: Address) -> socket.socket:
         raise _refused(f"redirect-addr={wanted}", [(wanted, error)]) from None
 
 
+def open_outbound(settings: Settings) -> list[socket.socket]:
+    """The listening sockets for calls to others, in the order of the setting. Raises `Unable`."""
+    opened: list[socket.socket] = []
+    for each in settings.outbound:
+        try:
+            opened.append(_listen(each.local, settings))
+        except OSError as error:
+            for listener in opened:
+                listener.close()
+            raise _refused(f"outbound={each}", [(each.local, error)]) from None
+    return opened
+
+
 def try_addresses(settings: Settings) -> None:
     """Raise `Unable` for an address of our own that could not be bound at this moment."""
+    for each in settings.outbound:
+        try:
+            bind(each.local, shared=settings.hand_over, listening=False).close()
+        except OSError as error:
+            raise _refused(f"outbound={each}", [(each.local, error)]) from None
     for name, wanted in (("frontend-addr", settings.frontend_addr), ("redirect-addr", settings.redirect_addr)):
         if isinstance(wanted, Address):
             try:
@@ -126,12 +144,11 @@ def _first_free_port() -> str:
 
 async def find_backends(settings: Settings, report: Callable[[str, str], None]) -> tuple[Address, tuple[Backend, ...]]:
     """The backend's address, looked up or waited for, and every socket address of it. Raises `Unable`."""
-    wanted, front = settings.backend_addr, settings.frontend_addr
-    own_port = front.port if isinstance(front, Address) else None
+    wanted = settings.backend_addr
     if isinstance(wanted, Address):
-        return wanted, await _resolve(wanted, own_port, report)
+        return wanted, await _resolve(wanted, settings.own_ports, report)
     try:
-        found = await netns.find_backend(own_port, report)
+        found = await netns.find_backend(settings.own_ports, report)
     except netns.AmbiguousError as error:
         choice = ", ".join(str(each.address) for each in error.candidates)
         raise Unable(f"backend-addr=auto: several listeners here, set backend-addr to one of {choice}", 2) from None
@@ -140,7 +157,9 @@ async def find_backends(settings: Settings, report: Callable[[str, str], None]) 
     return found.address, tuple(Backend(families[host.version], (str(host), found.port)) for host in hosts)
 
 
-async def _resolve(wanted: Address, own_port: int | None, report: Callable[[str, str], None]) -> tuple[Backend, ...]:
+async def _resolve(
+    wanted: Address, own_ports: Container[int], report: Callable[[str, str], None]
+) -> tuple[Backend, ...]:
     """A host's addresses are asked for once, at start: a name server may be slow or away later."""
     try:
         answers = await anyio.getaddrinfo(wanted.host, wanted.port, type=socket.SOCK_STREAM)
@@ -154,6 +173,6 @@ async def _resolve(wanted: Address, own_port: int | None, report: Callable[[str,
     away = [host for host in hosts if not netns.is_here(host, here)]
     if away:
         report("WARNING", f"backend-addr={wanted}: plaintext leaves this network namespace, to {', '.join(away)}")
-    if wanted.port == own_port and len(away) < len(hosts):
-        raise Unable(f"backend-addr={wanted}: leads back to this sidecar's own port, frontend-addr=:{own_port}", 2)
+    if wanted.port in own_ports and len(away) < len(hosts):
+        raise Unable(f"backend-addr={wanted}: leads back to this sidecar's own port {wanted.port}", 2)
     return backends

@@ -108,11 +108,11 @@ def _listener(host: bytes, port: int, uid: int) -> Listener:
     return Listener(_address(host), port, uid)
 
 
-def candidates(listeners: Iterable[Listener], *, own_port: int | None = None) -> list[Candidate]:
+def candidates(listeners: Iterable[Listener], *, own_ports: Container[int] = ()) -> list[Candidate]:
     """Ports that answer on loopback and are neither our own nor another sidecar's."""
     hosts: dict[int, set[str]] = {}
     for each in listeners:
-        if each.port == own_port or each.uid == SIDECAR_UID or each.host == _ENGINE_DNS:
+        if each.port in own_ports or each.uid == SIDECAR_UID or each.host == _ENGINE_DNS:
             continue
         hosts.setdefault(each.port, set()).update(_loopback_hosts(each.host))
     return sorted(Candidate(port, tuple(sorted(names, key=_likelier))) for port, names in hosts.items() if names)
@@ -216,7 +216,7 @@ def _table(name: str) -> str:
 
 
 async def find_backend(
-    own_port: int | None,
+    own_ports: Container[int],
     report: Callable[[str, str], None],
     read: Callable[[], list[Listener]] = read_listeners,
 ) -> Candidate:
@@ -225,9 +225,9 @@ async def find_backend(
 
     pause, waited = _FIRST_PAUSE, 0.0
     while True:
-        if candidates(read(), own_port=own_port):
+        if candidates(read(), own_ports=own_ports):
             await anyio.sleep(_SETTLE)
-            found = candidates(read(), own_port=own_port)
+            found = candidates(read(), own_ports=own_ports)
             if len(found) > 1:
                 raise AmbiguousError(found)
             if found:

@@ -132,6 +132,17 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """Where this namespace's own programs call in plain text, and whom they reach by that over TLS."""
+
+    local: Address
+    remote: Address
+
+    def __str__(self) -> str:
+        return f"{self.local}={self.remote}"
+
+
 Endpoint = Address | Auto
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
@@ -247,6 +258,31 @@ def parse_names(text: str) -> tuple[str, ...]:
     if not all(_DNS_NAME.fullmatch(each) for each in found):
         raise ValueError(text)
     return found
+
+
+_MOST_OUTBOUND = 16
+"""Each has a listener and, at times, a thread that looks up its host: an injected sidecar may have 64 of these."""
+
+
+def _outbound(text: str) -> tuple[Outbound, ...]:
+    found = tuple(_one_outbound(each) for each in _list(text))
+    if len(found) > _MOST_OUTBOUND or len({each.local.port for each in found}) < len(found):
+        raise ValueError(text)
+    return found
+
+
+def _one_outbound(text: str) -> Outbound:
+    left, _, right = text.partition("=")
+    local, remote = parse_address(left.strip()), parse_address(right.strip())
+    host = "127.0.0.1" if local.host.lower() in ("", "localhost") else str(ip_address(local.host))
+    # On any other address everybody in the target's networks could call in the target's name.
+    if not ip_address(host).is_loopback:
+        raise ValueError(text)
+    if ":" not in remote.host and not _DNS_NAME.fullmatch(remote.host):
+        raise ValueError(text)
+    if remote.host in ("::", "0.0.0.0") or "%" in remote.host:  # no certificate names these
+        raise ValueError(text)
+    return Outbound(Address(host, local.port), remote)
 
 
 def _directory(text: str) -> str:
@@ -405,12 +441,18 @@ class Settings:
     )  # fmt: skip
     client_ca: Path | None = _setting(
         None, None, "a path to a PEM file",
-        "Authorities that clients' certificates must come from. Default: those of byfahrer's authority.", Path,
+        "Authorities that certificates of clients, and of servers called, must come from. Default: byfahrer's.", Path,
     )  # fmt: skip
     allow: tuple[str, ...] = _setting(
         (), "", "all, or names such as web, *.shop or spiffe://example.org/ns/shop/svc/*, between commas",
         "Clients that may call, by DNS name or SPIFFE ID in their certificate: * is one segment, ** any.",
         _patterns,
+    )  # fmt: skip
+    outbound: tuple[Outbound, ...] = _setting(
+        (), "", "[LOCAL]:PORT=HOST:PORT, up to 16 between commas, each with a port of its own on a loopback address",
+        "Calls to others: plain TCP here on loopback, TLS with the sidecar's certificate from there to HOST, "
+        "which is verified.",
+        _outbound,
     )  # fmt: skip
     acme: tuple[str, ...] = _setting(
         (), "", "DNS names between commas", "Names to get a certificate for from an ACME server.", parse_names,
@@ -522,6 +564,7 @@ class Settings:
             raise SettingError("redirect-addr", str(self.redirect_addr), f"another port than frontend-addr={front}")
         self._check_certificate()
         self._check_clients()
+        self._check_outbound()
 
     def _check_certificate(self) -> None:
         """Where the certificate is from is said once."""
@@ -541,7 +584,7 @@ class Settings:
         """Who may call is said as a whole: a half of it would let in everybody, or nobody."""
         if self.client_auth is ClientAuth.NONE:
             for name, value in (("allow", self.allow), ("client-ca", self.client_ca)):
-                if value:
+                if value and not (name == "client-ca" and self.outbound):
                     raise SettingError(name, _written(value), "client-auth=required or optional beside it")
         else:
             if self.client_auth is ClientAuth.REQUIRED and not self.allow:
@@ -555,6 +598,42 @@ class Settings:
             raise SettingError(
                 "send-proxy", str(self.send_proxy), "mode=tcp beside it (http mode has headers for that)"
             )
+
+    def _check_outbound(self) -> None:
+        """Whom to call is verified, or not called; and no port is meant twice."""
+        if not self.outbound:
+            return
+        written = _written(self.outbound)
+        if self.client_ca is None and self.authority is None:
+            accepts = "client-ca beside it: a PEM file of the authorities that servers' certificates must come from"
+            raise SettingError("outbound", written, accepts)
+        back, taken = self.backend_addr, {each.local.port for each in self.outbound}
+        ours = [("frontend-addr", port) for port in self._frontend_ports]
+        if self.redirect_addr:
+            ours.append(("redirect-addr", self.redirect_addr.port))
+        if isinstance(back, Address) and back.host.lower() in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::"):
+            ours.append(("backend-addr", back.port))
+        for name, port in ours:
+            if port in taken:
+                value = getattr(self, name.replace("-", "_"))
+                raise SettingError("outbound", written, f"another port than {port}, which is that of {name}={value}")
+
+    @property
+    def _frontend_ports(self) -> tuple[int, ...]:
+        """Of which it takes one."""
+        front = self.frontend_addr
+        return (front.port,) if isinstance(front, Address) else AUTO_PORTS
+
+    @property
+    def own_ports(self) -> frozenset[int]:
+        """Those of its own listeners that are known before it listens, the redirect's left out."""
+        front = self._frontend_ports if isinstance(self.frontend_addr, Address) else ()
+        return frozenset((*front, *(each.local.port for each in self.outbound)))
+
+    @property
+    def believes(self) -> bool:
+        """Somebody's certificate is verified: a client's, or that of a server that is called."""
+        return self.client_auth is not ClientAuth.NONE or bool(self.outbound)
 
     @property
     def certificate_source(self) -> str:

@@ -29,8 +29,8 @@ from sslterm.certs.joined import Joined
 from sslterm.certs.selfsigned import SelfSigned
 from sslterm.certs.store import Identity, Store
 from sslterm.door import Door
-from sslterm.endpoints import Unable, find_backends, try_addresses
-from sslterm.settings import AUTO, ClientAuth, Mode, Settings
+from sslterm.endpoints import Unable, as_listed, find_backends, open_outbound, try_addresses
+from sslterm.settings import AUTO, Mode, Settings
 from sslterm.single import Single
 from sslterm.waiting import first_of
 
@@ -80,7 +80,7 @@ class _Sidecar:
         """Set when we are to leave as soon as another one serves."""
         self._health = Health()
         self._audit = Audit(report, own_addresses(settings))
-        self._store = Store(settings.mode, settings.tls_profile, settings.client_auth)
+        self._store = Store(settings.mode, settings.tls_profile, settings.client_auth, calls=bool(settings.outbound))
         self._relay = self._choose_relay()
         self._serving = anyio.Event()
         self._answers: dict[str, str] = {}
@@ -100,8 +100,11 @@ class _Sidecar:
                 try:
                     self._open_admin(tasks)
                     await self._start(tasks)
+                    if self._settings.outbound:  # the target may call others while it starts, before it listens
+                        await self._call_others(tasks)
+                    else:
+                        await self._serve(tasks)
                     self._relaying = True
-                    tasks.start_soon(self._keep_door)
                     tasks.start_soon(self._leave_to_another)
                     tasks.start_soon(self._keep_certificate)
                     tasks.start_soon(self._rotate_tickets)
@@ -171,9 +174,9 @@ class _Sidecar:
         return source
 
     def _choose_authorities(self) -> Authorities | None:
-        """Where clients' authorities come from; None if from nowhere, or along with the certificates."""
+        """Where the authorities of others come from; None if from nowhere, or along with the certificates."""
         settings = self._settings
-        if settings.client_auth is ClientAuth.NONE:
+        if not settings.believes:
             return None
         if settings.client_ca is not None:
             return AuthoritiesFile(settings.client_ca)
@@ -201,16 +204,45 @@ class _Sidecar:
     async def _start(self, tasks: TaskGroup) -> None:
         settings = self._settings
         try_addresses(settings)  # what cannot be bound is told now, not after the wait for a backend
-        identity = await self._first_certificate()
+        await self._first_certificate()
         if self._reports is not None:
             tasks.start_soon(self._reports.run)
+
+    async def _call_others(self, tasks: TaskGroup) -> None:
+        """Open the ports for that, and the door whenever the backend is there. Raises `Unable`."""
+        await self._relay.start(self._in_force)
+        listeners = open_outbound(self._settings)
+        self._door.outlet = as_listed(listeners[0])
+        await self._relay.call_others(listeners)
+        listed = ", ".join(map(str, self._settings.outbound))
+        self._report("INFO", f"Calling others over TLS: {listed}")
+        tasks.start_soon(self._serve_meanwhile, tasks)
+
+    async def _serve_meanwhile(self, tasks: TaskGroup) -> None:
+        try:
+            await self._serve(tasks)
+        except Unable as error:
+            self._refusal = error
+            self._relay.stop()
+
+    async def _serve(self, tasks: TaskGroup) -> None:
+        """Wait for the backend, then open the door. Raises `Unable`."""
         address, backends = await self._find_backends()
-        identity = self._store.current or identity
+        if self._phase is _Phase.DRAINING:
+            return
         # Only then: until the backend is there, clients are refused as they would be without a sidecar; and `auto`
         # must not take a port that the target was about to open.
-        await self._relay.start(identity)
+        if not self._settings.outbound:
+            await self._relay.start(self._in_force)
         await self._door.start(tasks, address, backends)
         tasks.start_soon(self._audit.watch, [each.sockaddr[:2] for each in backends], self._has_news)
+        tasks.start_soon(self._keep_door)
+
+    @property
+    def _in_force(self) -> Identity:
+        identity = self._store.current
+        assert identity is not None  # noqa: S101 - for the type checker: the first certificate is there
+        return identity
 
     def _turned(self) -> None:
         """The door is open now, or shut."""
@@ -234,7 +266,8 @@ class _Sidecar:
         if self._settings.backend_addr is AUTO:
             self._phase = _Phase.WAITING
         async with anyio.create_task_group() as waiting:
-            if not self._settings.acme:  # whose server's checks are answered on the frontend
+            # An ACME server's checks are answered on the frontend.
+            if not (self._settings.acme or self._settings.outbound):
                 waiting.start_soon(self._keep_certificate)
             try:
                 return await find_backends(self._settings, self._report)
@@ -244,7 +277,7 @@ class _Sidecar:
                 waiting.cancel_scope.cancel()
         raise refusal
 
-    async def _first_certificate(self) -> Identity:
+    async def _first_certificate(self) -> None:
         settings = self._settings
         if settings.acme:
             self._report("INFO", f"Certificates from the ACME server {settings.acme_directory}")
@@ -265,7 +298,6 @@ class _Sidecar:
             self._report("ERROR", f"Not taken up: {line}")
         self._is_well()
         self._tell("Certificate:", identity)
-        return identity
 
     def _at_fault(self, line: str) -> str:
         """The setting whose file `line` is about; empty if none is."""

@@ -65,20 +65,36 @@ class Single:
     async def serve(self, listener: socket.socket, backends: tuple[Backend, ...]) -> None:
         """Accept at `listener`."""
         self._listener = listener
-        if self._settings.access_log and self._access_log is None:
-            self._access_log = AccessLog(_STANDARD_OUTPUT, self._settings.log_format)
         policy = Policy(
             settings=self._settings,
             context=self._store.context,
             challenge=lambda: self._challenge,
             own_uri=self._store.own_uri,
             backends=backends,
-            access_log=self._access_log,
+            access_log=self._open_log(),
             report=self._report,
             tally=self.tally,
             refused=self.refused.ring,
         )
         self._relay.add(listener, policy)
+
+    async def call_others(self, listeners: Sequence[socket.socket]) -> None:
+        """Accept at `listeners`, in the order of the setting `outbound`, who calls others by them."""
+        for outbound, listener in zip(self._settings.outbound, listeners, strict=True):
+            policy = Policy(
+                settings=self._settings,
+                context=self._store.client,
+                outbound=outbound,
+                access_log=self._open_log(),
+                report=self._report,
+                tally=self.tally,
+            )
+            self._relay.add(listener, policy)
+
+    def _open_log(self) -> AccessLog | None:
+        if self._settings.access_log and self._access_log is None:
+            self._access_log = AccessLog(_STANDARD_OUTPUT, self._settings.log_format)
+        return self._access_log
 
     def shut(self) -> None:
         """Listen no more, from now on; what is served is served on."""

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sslterm.admin import Page
-from sslterm.relay.tally import ACCEPTED, OPEN, REFUSED, REQUESTS
+from sslterm.relay.tally import ACCEPTED, OPEN, OUTBOUND, OUTBOUND_FAILED, REFUSED, REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -138,6 +138,11 @@ class Status:
             "requests": tally.total(REQUESTS),
             "handshakes_failed": tally.total(REFUSED),
             "denied": tally.denied(),
+            "outbound": {
+                "to": [str(each) for each in settings.outbound],
+                "connections": tally.total(OUTBOUND),
+                "failed": tally.total(OUTBOUND_FAILED),
+            },
         }
         return Page(200, "application/json", json.dumps(told, indent=2) + "\n")
 
@@ -166,13 +171,18 @@ class Status:
         tell("certificate_renewal_failures_total", "counter", "Renewals that failed.", ("", health.failures))
         bypass = int(bool(self._audit.found))
         tell("bypass", "gauge", "1 while the backend listens on more than loopback.", ("", bypass))
-        tell("connections_open", "gauge", "Client connections at this moment.", ("", tally.total(OPEN)))
+        about = "Connections at this moment, calls to others among them."
+        tell("connections_open", "gauge", about, ("", tally.total(OPEN)))
         tell("connections_accepted_total", "counter", "Client connections accepted.", ("", tally.total(ACCEPTED)))
         about = "Finished requests; in tcp mode, finished connections."
         tell("requests_total", "counter", about, ("", tally.total(REQUESTS)))
         tell("handshakes_failed_total", "counter", "TLS handshakes that failed.", ("", tally.total(REFUSED)))
         denied = [(f'{{reason="{reason}"}}', count) for reason, count in tally.denied().items()]
         tell("denied_total", "counter", "Clients that were turned away, by reason.", *denied)
+        if self._settings.outbound:
+            tell("outbound_total", "counter", "Calls to others.", ("", tally.total(OUTBOUND)))
+            about = "Calls to others that failed or were cut."
+            tell("outbound_failed_total", "counter", about, ("", tally.total(OUTBOUND_FAILED)))
         return Page(200, _PROMETHEUS, "\n".join(lines) + "\n")
 
 

@@ -23,6 +23,7 @@ from sslterm.access_log import AccessLog
 from sslterm.arguments import as_flags
 from sslterm.certs import challenge, tickets
 from sslterm.certs.bundle import Bundle, Credentials, Rejected
+from sslterm.certs.context import build_client
 from sslterm.certs.names import Contexts
 from sslterm.relay.loop import Relay
 from sslterm.relay.policy import Backend, Policy
@@ -54,6 +55,8 @@ class _Worker:
         self._tally = Tally(memoryview(mmap.mmap(memory, 0)), row)
         self._contexts = Contexts(settings.mode, settings.tls_profile, settings.client_auth)
         self._context: ssl.SSLContext | None = None
+        self._client: ssl.SSLContext | None = None
+        """The context by which others are called."""
         self._challenge: ssl.SSLContext | None = None
         self._own_uri = ""
         self._received = b""
@@ -104,10 +107,11 @@ class _Worker:
             Bundle(each["chain"].encode("latin-1"), each["key"].encode("latin-1"), each["source"], each["key_source"])
             for each in pairs
         )
+        believed = authorities.encode("latin-1")
         try:
-            context = self._contexts.front(
-                Credentials(bundles, authorities.encode("latin-1")), [each["hosts"] for each in pairs]
-            )
+            context = self._contexts.front(Credentials(bundles, believed), [each["hosts"] for each in pairs])
+            if self._settings.outbound:
+                self._client = build_client(bundles[0], self._settings.tls_profile, believed, "authorities")
         except Rejected as error:
             self._report("ERROR", f"a worker cannot serve the certificate: {error}")
             if self._context is None:  # it would accept clients only to lose them: another may be luckier
@@ -137,7 +141,25 @@ class _Worker:
             refused=lambda: self._tell({"refused": True}),
             full=lambda: self._tell({"full": True}),
         )
-        self._relay.add(socket.socket(fileno=self._descriptors.pop()), policy)
+        self._relay.add(socket.socket(fileno=self._descriptors.pop(0)), policy)
+
+    def _do_call_others(self, number: int) -> None:
+        """Accept at the listener that came with this order who calls others, as the setting of this number says."""
+        policy = Policy(
+            settings=self._settings,
+            context=self._current_client,
+            outbound=self._settings.outbound[number],
+            access_log=self._access_log,
+            report=self._report,
+            tally=self._tally,
+            full=lambda: self._tell({"full": True}),
+        )
+        self._relay.add(socket.socket(fileno=self._descriptors.pop(0)), policy)
+
+    def _current_client(self) -> ssl.SSLContext:
+        if self._client is None:
+            raise RuntimeError("no certificate was put into force yet")
+        return self._client
 
     def _current_context(self) -> ssl.SSLContext:
         if self._context is None:

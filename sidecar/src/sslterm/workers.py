@@ -69,6 +69,8 @@ class Pool:
         self._challenge: dict[str, Any] = {}
         """The order to answer an ACME server's checks, while there are some."""
         self._listener: socket.socket | None = None
+        self._outlets: list[socket.socket] = []
+        """For calls to others, in the order of the setting."""
         self._workers: list[_Worker] = []
         self.refused = Bell()
         """Rung when the backend refuses a connection."""
@@ -102,6 +104,17 @@ class Pool:
         for worker in self._workers:
             if not self._leaving.is_set():
                 await worker.send(self._serve, listener.fileno())
+
+    async def call_others(self, listeners: Sequence[socket.socket]) -> None:
+        """Have all workers accept at `listeners`, in the order of the setting `outbound`."""
+        self._outlets = list(listeners)
+        for worker in self._workers:
+            if not self._leaving.is_set():
+                await self._share_outlets(worker)
+
+    async def _share_outlets(self, worker: _Worker) -> None:
+        for number, listener in enumerate(self._outlets):
+            await worker.send({"do": "call_others", "number": number}, listener.fileno())
 
     def shut(self) -> None:
         """Listen no more, from now on; what is served is served on."""
@@ -163,8 +176,7 @@ class Pool:
         for worker in self._workers:
             worker.kill()
             worker.forget()
-        if self._listener is not None:
-            self._listener.close()
+        self._close_listeners()
         os.close(self._memory)
         self.refused.close()
 
@@ -197,11 +209,17 @@ class Pool:
         for worker in self._workers:
             self._tasks.start_soon(worker.send, order)
 
+    def _close_listeners(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        for listener in self._outlets:
+            listener.close()
+        self._outlets = []
+
     def _leave(self, order: dict[str, Any], limit: float) -> None:
         assert self._tasks is not None  # noqa: S101 - as above
         self._leaving.set()
-        if self._listener is not None:
-            self._listener.close()
+        self._close_listeners()
         self._tell_all(order)
         self._tasks.start_soon(self._enforce, limit + _OVERDUE)
 
@@ -241,6 +259,7 @@ class Pool:
                 await worker.send(self._challenge)
             if self._lame_until > monotonic():
                 await worker.send({"do": "lame_duck", "seconds": self._lame_until - monotonic()})
+            await self._share_outlets(worker)
             if self._listener is not None:
                 await worker.send(self._serve, self._listener.fileno())
 

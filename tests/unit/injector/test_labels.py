@@ -283,3 +283,41 @@ def test_a_label_of_the_image_gives_way_to_the_operators_whatever_its_form():
 
     assert own["client-auth"].value == service["client-auth"].value == "required"
     assert own["mode"].value == "tcp"
+
+
+CALLS = ":5432=tasks.shop_db:8081"
+MOUNT = Mount(kind="volume", source="run", destination="/run/byfahrer", writable=True)
+
+
+def calls(own, service=None, inherited=()):
+    """The setting that a sidecar gets by which it calls others; or what is wrong with the label."""
+    target = Container(id="a" * 64, name="www", image="app", status=Status.RUNNING, labels=own)
+    found = labels.collect(own, service or {}, frozenset(inherited))
+    made = sidecar_spec(found, target, user="1:1", bounds=BOUNDS, authority=MOUNT)
+    return dict(made.env).get("SSLTERM_OUTBOUND") if isinstance(made, SidecarSpec) else [str(each) for each in made]
+
+
+def test_whom_to_call_is_for_the_operator_to_say_and_not_for_an_image():
+    asks = {"byfahrer.proxy-image": "sslterm"}
+    own = {**asks, "byfahrer.outbound": CALLS}
+    refusal = (
+        f"byfahrer.outbound={CALLS!r}: expected it on the container or its service, not in an image "
+        "(org.qnib.byfahrer.outbound counts)"
+    )
+
+    assert calls(own) == CALLS
+    assert calls(asks, {"byfahrer.outbound": CALLS}) == CALLS
+    assert calls(own, inherited=own) == [refusal]
+    assert calls(own, {"byfahrer.outbound": ":1=db:2"}, inherited=own) == ":1=db:2"
+    assert calls({**own, "org.qnib.byfahrer.outbound": ":1=db:2"}, inherited=own) == ":1=db:2"
+    assert calls({**own, "org.qnib.byfahrer.outbound": ""}, inherited=own) == ""
+
+
+def test_whom_to_call_makes_sense_or_is_an_error():
+    reachable = calls({"byfahrer.proxy-image": "sslterm", "byfahrer.outbound": "0.0.0.0:1=db:2"})
+    unverified = errors({"byfahrer.outbound": CALLS})  # by a byfahrer without its authority
+
+    forms = "[LOCAL]:PORT=HOST:PORT, up to 16 between commas, each with a port of its own on a loopback address"
+    assert reachable == [f"byfahrer.outbound='0.0.0.0:1=db:2': expected {forms}"]
+    file = "a PEM file of the authorities that servers' certificates must come from"
+    assert unverified == [f"byfahrer.outbound={CALLS!r}: expected byfahrer.client-ca beside it: {file}"]

@@ -155,3 +155,13 @@ def test_who_the_client_proved_to_be(pipe, method):
     assert (known["client"], known["client_id"]) == ("192.0.2.1:99", "spiffe://td/web")
     assert unknown["client"] == "192.0.2.1:99"
     assert "client_id" not in unknown
+
+
+def test_a_call_to_another_is_no_client(pipe):
+    call = record("db:8443", method="", status=0)
+    line = written(pipe, call)[0]
+    told = json.loads(written(pipe, call, form=LogFormat.JSON)[0])
+
+    assert line.endswith(" |   - |    250.000ms | 192.0.2.1:99 | out db:8443 | 3/5")
+    assert (told["direction"], told["upstream"], told["received"], told["sent"]) == ("out", "db:8443", 3, 5)
+    assert "path" not in told

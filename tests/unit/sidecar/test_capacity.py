@@ -7,7 +7,7 @@ import resource
 import pytest
 
 from sslterm import capacity
-from sslterm.settings import Address, Settings
+from sslterm.settings import Address, Outbound, Settings
 
 
 def silent(*_):
@@ -60,6 +60,13 @@ def test_a_redirect_has_descriptors_of_its_own(limits):
     capacity.fit_connections(Settings(max_connections=1000, redirect_addr=Address("", 80)), silent)
 
     assert limits == [2064 + 66, 4096]
+
+
+def test_so_have_calls_to_others(limits):
+    calls = tuple(Outbound(Address("127.0.0.1", port), Address("db", 1)) for port in (1, 2, 3))
+    capacity.fit_connections(Settings(max_connections=1000, outbound=calls, client_ca="/ca"), silent)
+
+    assert limits == [2064 + 6, 4096]
 
 
 def test_an_unlimited_process_is_left_alone(limits):

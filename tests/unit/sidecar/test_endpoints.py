@@ -12,7 +12,7 @@ from lab.sidecar import free_port
 from sslterm import endpoints, netns
 from sslterm.endpoints import Unable
 from sslterm.relay.policy import Backend
-from sslterm.settings import AUTO, AUTO_PORTS, Address, Settings
+from sslterm.settings import AUTO, AUTO_PORTS, Address, Outbound, Settings
 
 
 def silent(*_):
@@ -159,7 +159,7 @@ def test_a_backend_that_does_not_resolve_is_named(monkeypatch, failure, code):
 
 
 def found(monkeypatch, outcome):
-    async def find_backend(own_port, report):
+    async def find_backend(own_ports, report):
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -182,3 +182,28 @@ def test_auto_that_is_ambiguous_lists_the_choice(monkeypatch):
 
     assert str(error.value).endswith("set backend-addr to one of 127.0.0.1:80, [::1]:81")
     assert error.value.code == 2
+
+
+def outbound(*ports):
+    pairs = tuple(Outbound(Address("127.0.0.1", port), Address("db", 1)) for port in ports)
+    return Settings(outbound=pairs, client_ca="/ca")
+
+
+def test_calls_are_listened_for_in_their_order():
+    ports = free_port(), free_port()
+    listeners = endpoints.open_outbound(outbound(*ports))
+
+    assert [each.getsockname() for each in listeners] == [("127.0.0.1", port) for port in ports]
+    for each in listeners:
+        each.close()
+
+
+@pytest.mark.parametrize("attempt", [endpoints.open_outbound, endpoints.try_addresses])
+def test_a_port_for_calls_that_is_taken_is_named(attempt):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(Unable) as error:
+            attempt(outbound(free_port(), port))
+
+    assert str(error.value) == f"outbound=127.0.0.1:{port}=db:1: already in use in this network namespace"
+    assert error.value.code == 1

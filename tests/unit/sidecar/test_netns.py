@@ -90,9 +90,10 @@ def test_what_is_not_the_target_is_no_candidate():
         Listener(ip("172.17.0.2"), 9000, 0),  # not reachable over loopback
         Listener(ip("::"), 443, SIDECAR_UID),  # another sidecar
         Listener(ip("::"), 8081, 0),  # our own port
+        Listener(ip("127.0.0.1"), 5432, 0),  # our own, too, by which the target calls others
     ]
 
-    assert candidates(listeners, own_port=8081) == []
+    assert candidates(listeners, own_ports={8081, 5432}) == []
     assert netns.unreachable(listeners) == [Address("172.17.0.2", 9000)]
 
 
@@ -151,7 +152,7 @@ WEB, ADMIN = Listener(ip("0.0.0.0"), 80, 0), Listener(ip("127.0.0.1"), 9090, 0)
 def test_the_backend_is_waited_for_and_said_so_once_a_minute():
     said = []
     reads = [[]] * 400 + [[WEB]]
-    found = anyio.run(netns.find_backend, None, lambda *line: said.append(line), Script(*reads))
+    found = anyio.run(netns.find_backend, (), lambda *line: said.append(line), Script(*reads))
 
     assert found.address == Address("127.0.0.1", 80)
     assert said
@@ -162,14 +163,14 @@ def test_the_backend_is_waited_for_and_said_so_once_a_minute():
 @pytest.mark.usefixtures("no_pauses")
 def test_a_second_port_that_opens_a_moment_later_makes_it_ambiguous():
     with pytest.raises(netns.AmbiguousError) as error:
-        anyio.run(netns.find_backend, None, print, Script([WEB], [WEB, ADMIN]))
+        anyio.run(netns.find_backend, (), print, Script([WEB], [WEB, ADMIN]))
 
     assert str(error.value) == "127.0.0.1:80, 127.0.0.1:9090"
 
 
 @pytest.mark.usefixtures("no_pauses")
 def test_a_listener_that_goes_away_again_is_not_the_backend():
-    found = anyio.run(netns.find_backend, None, lambda *_: None, Script([WEB], [], [], [ADMIN]))
+    found = anyio.run(netns.find_backend, (), lambda *_: None, Script([WEB], [], [], [ADMIN]))
 
     assert found.port == 9090
 
@@ -178,7 +179,7 @@ def test_a_listener_that_goes_away_again_is_not_the_backend():
 def test_the_wait_names_what_it_cannot_use():
     said = []
     other = Listener(ip("172.17.0.2"), 9000, 0)
-    anyio.run(netns.find_backend, None, lambda _, line: said.append(line), Script([other], [other], [other, WEB]))
+    anyio.run(netns.find_backend, (), lambda _, line: said.append(line), Script([other], [other], [other, WEB]))
 
     assert "172.17.0.2:9000 cannot be reached over loopback" in said[0]
 

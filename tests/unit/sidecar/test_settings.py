@@ -15,6 +15,7 @@ from sslterm.settings import (
     Address,
     LogFormat,
     Mode,
+    Outbound,
     SettingError,
     Settings,
     UnixAddress,
@@ -158,6 +159,13 @@ def test_a_number_of_workers_that_cannot_be_is_refused(text):
             admin_addr=UnixAddress("/run/a:b/admin.sock"),
             workers=16,
         ),
+        Settings(
+            outbound=(
+                Outbound(Address("127.0.0.1", 5432), Address("tasks.shop_db", 8081)),
+                Outbound(Address("::1", 1), Address("fd00::1", 2)),
+            ),
+            client_ca=Path("/a"),
+        ),
     ],
 )
 def test_settings_are_read_back_from_the_command_line_that_says_the_same(settings):
@@ -229,3 +237,87 @@ def test_labels_name_settings_by_short_or_full_name_but_never_files():
         "frontend": "frontend-addr", "frontend-addr": "frontend-addr", "mode": "mode",
         "cert": None, "key": None, "nonsense": None,
     }  # fmt: skip
+
+
+CA = {"client-ca": "/ca.pem"}
+
+
+def calls(text, **more):
+    return Settings.resolve({"outbound": text, **CA, **more}, {}).outbound
+
+
+@pytest.mark.parametrize(
+    ("text", "local", "remote"),
+    [
+        (":5432=tasks.shop_db:8081", ("127.0.0.1", 5432), ("tasks.shop_db", 8081)),
+        ("127.0.0.1:5432=db:8443", ("127.0.0.1", 5432), ("db", 8443)),
+        ("localhost:1=DB.example:2", ("127.0.0.1", 1), ("DB.example", 2)),
+        ("127.8.8.8:1=10.0.0.7:2", ("127.8.8.8", 1), ("10.0.0.7", 2)),
+        ("[::1]:1=[fd00::7]:2", ("::1", 1), ("fd00::7", 2)),
+        (" :1 = db:2 ", ("127.0.0.1", 1), ("db", 2)),
+    ],
+)
+def test_a_call_to_another_is_listened_for_on_loopback(text, local, remote):
+    assert calls(text) == (Outbound(Address(*local), Address(*remote)),)
+
+
+def test_there_may_be_sixteen_of_them():
+    text = ",".join(f":{port}=db:1" for port in range(1, 17))
+
+    assert [each.local.port for each in calls(text)] == list(range(1, 17))
+    with pytest.raises(SettingError, match="up to 16 between commas"):
+        calls(f"{text},:17=db:1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.0.0.0:1=db:2", "[::]:1=db:2", "10.0.0.1:1=db:2", "web:1=db:2", ":1=:2", ":1=db", "1=db:2", ":1", "=",
+        ":0=db:1", ":1=db:0", ":1=db:65536", ":1=d b:2", ":1=db..x:2", ":1=-db:2", ":1=d=b:2", ":1=db:2=x:3",
+        ":1=0.0.0.0:2", ":1=[::]:2", ":1=[fe80::1%eth0]:2", ":1=db:2,:1=other:2", ":1=db:2,127.0.0.2:1=other:2",
+        f":1={'x' * 254}:2",
+    ],
+)  # fmt: skip
+def test_what_is_no_call_is_refused(text):
+    with pytest.raises(
+        SettingError, match=r"--outbound=.*: expected \[LOCAL\]:PORT=HOST:PORT, up to 16 between commas"
+    ):
+        calls(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "owner"),
+    [
+        (":8081=db:2", {}, "frontend-addr=:8081"),
+        (":8080=db:2", {}, "backend-addr=127.0.0.1:8080"),
+        (":8443=db:2", {"frontend-addr": "auto"}, "frontend-addr=auto"),
+        (":80=db:2", {"redirect-addr": ":80"}, "redirect-addr=:80"),
+    ],
+)
+def test_no_port_is_meant_twice(text, more, owner):
+    with pytest.raises(SettingError, match=f"expected another port than .*, which is that of {owner}"):
+        calls(text, **more)
+
+
+def test_a_backend_elsewhere_may_have_the_port():
+    assert calls(":8080=db:2", **{"backend-addr": "10.0.0.1:8080"})
+
+
+def test_nobody_is_called_who_cannot_be_verified():
+    with pytest.raises(SettingError, match="expected client-ca beside it: a PEM file of the authorities"):
+        Settings.resolve({"outbound": ":1=db:2"}, {})
+    assert Settings.resolve({"outbound": ":1=db:2", "authority": "/s", "authority-token": "/t"}, {}).believes
+
+
+def test_authorities_are_of_use_without_clients_who_show_certificates_only_for_calls():
+    with pytest.raises(SettingError, match=r"client-ca='/ca\.pem': expected client-auth"):
+        Settings.resolve(CA, {})
+    with pytest.raises(SettingError, match="allow='all': expected client-auth"):
+        calls(":1=db:2", allow="all")
+    assert not Settings().believes
+
+
+def test_its_own_ports_are_known():
+    assert Settings().own_ports == {8081}
+    settings = Settings.resolve({"outbound": ":1=db:2,:3=db:4", "frontend-addr": "auto", **CA}, {})
+    assert settings.own_ports == {1, 3}

@@ -62,7 +62,7 @@ class Credentials:
     pairs: tuple[Bundle, ...]
     """The default first; the others are for clients that ask for a name that they hold (SNI, RFC 6066, section 3)."""
     authorities: bytes = b""
-    """PEM: those that clients' certificates must come from; empty where none is asked for, or none is known."""
+    """PEM: those that others' certificates must come from; empty where none is asked for, or none is known."""
     authorities_source: str = field(default="the authority", compare=False)
     """Where `authorities` are from, as messages name it."""
     faults: tuple[str, ...] = ()

@@ -72,20 +72,36 @@ class Facts:
 
 def build(bundle: Bundle, mode: Mode, profile: TlsProfile) -> ssl.SSLContext:
     """A server context that serves `bundle`; `Rejected` if OpenSSL does not take it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _prepare(ssl.PROTOCOL_TLS_SERVER, profile)
+    # One, as Go's servers do: every resumption brings the next one, and each has to be made and sent.
+    context.num_tickets = 1
+    # All of these ciphers are sound, so the client chooses, which knows what its processor does fast (Mozilla).
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols(["http/1.1", CHECK_ALPN] if mode is Mode.HTTP else [CHECK_ALPN])
+    _load(context, bundle)
+    return context
+
+
+def build_client(bundle: Bundle, profile: TlsProfile, authorities: bytes, source: str) -> ssl.SSLContext:
+    """A client context that shows `bundle` to servers of these authorities, each by its name; `Rejected` as others."""
+    context = _prepare(ssl.PROTOCOL_TLS_CLIENT, profile)
+    # A name is among the alternative names, or it is not there (RFC 9525, section 2): an authority checks no others.
+    context.hostname_checks_common_name = False
+    _load(context, bundle)
+    _believe(context, authorities, source)
+    return context
+
+
+def _prepare(protocol: int, profile: TlsProfile) -> ssl.SSLContext:
+    """What both ends have in common."""
+    context = ssl.SSLContext(protocol)
     allowed = PROFILES[profile]
     context.minimum_version = ssl.TLSVersion[allowed.versions[0]]
     if allowed.ciphers:
         context.set_ciphers(":".join(allowed.ciphers))
-    # One, as Go's servers do: every resumption brings the next one, and each has to be made and sent.
-    context.num_tickets = 1
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    # All of these ciphers are sound, so the client chooses, which knows what its processor does fast (Mozilla).
-    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     # On by default in Python 3.11.2 (Debian 12): a TCP stream that was cut would then look like one that ended.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
-    context.set_alpn_protocols(["http/1.1", CHECK_ALPN] if mode is Mode.HTTP else [CHECK_ALPN])
-    _load(context, bundle)
     return context
 
 
@@ -93,6 +109,12 @@ def ask_clients(context: ssl.SSLContext, wanted: ClientAuth, authorities: bytes,
     """Have `context` ask clients for a certificate, as `wanted`; `Rejected` if `authorities` are none."""
     if wanted is ClientAuth.NONE:
         return
+    _believe(context, authorities, source)
+    context.verify_mode = ssl.CERT_REQUIRED if wanted is ClientAuth.REQUIRED else ssl.CERT_OPTIONAL
+
+
+def _believe(context: ssl.SSLContext, authorities: bytes, source: str) -> None:
+    """Have `context` trust what is in this bundle; `Rejected` if there are no authorities in it."""
     # Written anew: bundles have comments in all sorts of alphabets, and Python takes ASCII only.
     ascii_only = "".join(map(ssl.DER_cert_to_PEM_cert, authorities_in(authorities, source)))
     try:
@@ -101,7 +123,6 @@ def ask_clients(context: ssl.SSLContext, wanted: ClientAuth, authorities: bytes,
         reason = getattr(error, "reason", None) or "the TLS library cannot read it"
         raise Rejected(f"{source}: {reason}") from None
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_mode = ssl.CERT_REQUIRED if wanted is ClientAuth.REQUIRED else ssl.CERT_OPTIONAL
 
 
 def prove(context: ssl.SSLContext, bundle: Bundle) -> Facts:

@@ -58,7 +58,7 @@ class Roots:
                 self._health.failed(str(error))
                 if not told:
                     told = True
-                    waiting = "Whose clients to believe is not known yet, so nothing is served"
+                    waiting = "Whom to believe is not known yet, so nothing is served"
                     self._report("WARNING", f"{waiting}: {error}; trying again")
                 retry_after = getattr(error, "retry_after", 0.0)
             await anyio.sleep(max(spread(pause, 0.2), retry_after))

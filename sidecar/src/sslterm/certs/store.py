@@ -38,6 +38,8 @@ class Identity:
     context: ssl.SSLContext
     every: tuple[Facts, ...]
     """Of each pair, in their order."""
+    client: ssl.SSLContext | None = None
+    """The context by which others are called with the default certificate; None where nobody is."""
 
     @property
     def bundle(self) -> Bundle:
@@ -61,7 +63,7 @@ class Identity:
 
 
 class Store:
-    """Holds one identity. `put` and `rotate` from the control plane only; `context` and `own_uri` from any thread."""
+    """Holds one identity. `put` and `rotate` from the control plane only; contexts and `own_uri` from any thread."""
 
     def __init__(
         self,
@@ -69,11 +71,15 @@ class Store:
         profile: TlsProfile,
         client_auth: ClientAuth = ClientAuth.NONE,
         clock: Callable[[], datetime] = _now,
+        *,
+        calls: bool = False,
     ) -> None:
+        """`calls`: others are called, too, and theirs are the same authorities as clients'."""
         self._mode = mode
         self._profile = profile
         self._client_auth = client_auth
         self._clock = clock
+        self._calls = calls
         self._contexts = Contexts(mode, profile, client_auth)
         self._current: Identity | None = None
         self._told: frozenset[str] = frozenset()
@@ -90,6 +96,12 @@ class Store:
         if self._current is None:
             raise RuntimeError("no certificate was put into force yet")
         return self._current.context
+
+    def client(self) -> ssl.SSLContext:
+        """The context for the next call to somebody else."""
+        if self._current is None or self._current.client is None:
+            raise RuntimeError("nobody was to be called, or there is no certificate yet")
+        return self._current.client
 
     def own_uri(self) -> str:
         """The SPIFFE ID in the default certificate; empty if it has none."""
@@ -129,7 +141,7 @@ class Store:
             raise Rejected("; ".join(faults))
         if changed:
             front = self._contexts.front(wanted, [facts.hosts for facts in proved.values()])
-            current = Identity(wanted, front, tuple(proved.values()))
+            current = Identity(wanted, front, tuple(proved.values()), self._client(wanted))
         assert current is not None  # noqa: S101 - for the type checker: it has just been made
         self.refused = tuple(each for each in faults if each not in self._told)
         self._told = frozenset(faults)
@@ -167,14 +179,21 @@ class Store:
         if fault and (not first if before is None else not before.fault(self._clock())):
             raise Rejected(f"{bundle.source}: {fault}")
 
+    def _client(self, credentials: Credentials) -> ssl.SSLContext | None:
+        if not self._calls:
+            return None
+        return context.build_client(
+            credentials.pairs[0], self._profile, credentials.authorities, credentials.authorities_source
+        )
+
     def _believed(self, credentials: Credentials, faults: list[str]) -> dict[str, Any]:
         """The authorities to believe: those of `credentials`, else those in force, with a line in `faults`."""
-        if self._client_auth is ClientAuth.NONE:
+        if self._client_auth is ClientAuth.NONE and not self._calls:
             return {"authorities": b""}  # they change nothing, whatever they are
         try:
             context.ask_clients(
                 ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
-                self._client_auth,
+                ClientAuth.OPTIONAL,
                 credentials.authorities,
                 credentials.authorities_source,
             )

@@ -32,7 +32,9 @@ class Record(NamedTuple):
     status: int
     """HTTP status that the client got; 0 in tcp mode."""
     method: str
+    """Empty in tcp mode."""
     target: str
+    """Of the request; without a method, whom this connection called, or empty if it is a client's."""
     received: int
     """Bytes of content from the client."""
     sent: int

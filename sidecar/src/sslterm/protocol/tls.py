@@ -1,5 +1,5 @@
 """
-One TLS server session over two memory buffers: ciphertext in, plaintext out, and the other way round.
+One TLS session over two memory buffers: ciphertext in, plaintext out, and the other way round. Server or client.
 
 Owns the state of the session: handshake, open, half-closed each way, closed. A plain `ssl.SSLObject` does half-close on
 TLS 1.2 and 1.3: `unwrap()` emits close_notify and `read()` still returns what the peer goes on to send. An end without
@@ -27,7 +27,7 @@ class TlsTruncatedError(TlsError):
 
 
 class CertificateError(TlsError):
-    """The client's certificate is missing, or OpenSSL does not accept it."""
+    """The peer's certificate is missing, or OpenSSL does not accept it: its chain, dates or use, or a server's name."""
 
     def __init__(self, why: str, *, missing: bool, expired: bool) -> None:
         super().__init__(why)
@@ -63,16 +63,19 @@ def _refused(error: ssl.SSLError) -> TlsError:
 
 
 class TlsSession:
-    """The server's end of one TLS connection."""
+    """One end of a TLS connection."""
 
     __slots__ = ("_read", "_session", "_write", "ended", "feed", "incoming", "open", "outgoing", "take", "write_closed")
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, server: str | None = None) -> None:
+        """`server`: for a client's end, whom to ask for (SNI) and whose certificate to accept: a name or an address."""
         self.incoming = ssl.MemoryBIO()
         """`pending`: bytes of ciphertext that the last `read_into` left there, a record in part or for want of room."""
         self.outgoing = ssl.MemoryBIO()
         """`pending`: bytes of ciphertext that wait in `take()`."""
-        self._session = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        self._session = context.wrap_bio(
+            self.incoming, self.outgoing, server_side=server is None, server_hostname=server
+        )
         # The calls of every turn, looked up once, and those to OpenSSL without the wrapper that only forwards them:
         # `_sslobj` is private, but has been what `SSLObject` forwards to since Python 3.6.
         direct: Any = self._session._sslobj  # type: ignore[attr-defined]  # noqa: SLF001

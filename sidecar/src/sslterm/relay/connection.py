@@ -16,10 +16,7 @@ import errno
 import os
 import select
 import socket
-import traceback
-from contextlib import suppress
 from math import inf
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from sslterm.protocol.flows import Flow, RawFlow, Record, Waiting
@@ -29,6 +26,7 @@ from sslterm.protocol.introduction import introduce
 from sslterm.protocol.preface import ACME_ALPN, Preface
 from sslterm.protocol.proxy import Caller, ProxyError
 from sslterm.protocol.tls import CertificateError, PlainHttpError, TlsError, TlsSession, TlsTruncatedError
+from sslterm.relay.base import BaseConnection
 from sslterm.relay.gate import ANYBODY, reason
 from sslterm.relay.tally import REFUSED, REQUESTS
 from sslterm.relay.upstream import RESET, Upstream
@@ -85,13 +83,13 @@ _FROM_BEGINNING: Final = frozenset({
 """Limits that run from the beginning, whatever trickles in; the others start anew when content has moved."""
 
 
-class Connection:
+class Connection(BaseConnection):
     """A client, from accept to close."""
 
     __slots__ = (
         "_client", "_client_ended", "_client_mask", "_closing", "_control", "_deadline", "_end_told", "_fd", "_flow",
         "_kind", "_listed", "_log", "_moved", "_name", "_peer", "_policy", "_preface", "_receive", "_relay", "_send",
-        "_timer", "_tls", "_to_client", "_upstream", "listener",
+        "_timer", "_tls", "_to_client", "_upstream",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, client: socket.socket, peer: tuple[Any, ...]) -> None:
@@ -229,13 +227,6 @@ class Connection:
                 self._log_all(self._flow)
         finally:
             self._abort()
-
-    def _defect(self, error: Exception) -> None:
-        trace = reversed(traceback.extract_tb(error.__traceback__))
-        where = " < ".join(f"{PurePath(each.filename).name}:{each.lineno} {each.name}" for each in trace)
-        self.listener.complain("ERROR", f"unexpected {error!r}, which cost one connection, at {where}")
-        with suppress(Exception):  # whatever is broken, the sockets get closed
-            self.cut("a defect of sslterm")
 
     # The client's socket.
 

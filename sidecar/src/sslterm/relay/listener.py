@@ -27,6 +27,7 @@ from sslterm.relay.tally import ACCEPTED, OPEN
 from sslterm.settings import Address, ClientAuth
 
 if TYPE_CHECKING:
+    from sslterm.relay.base import BaseConnection
     from sslterm.relay.loop import Relay
     from sslterm.relay.policy import Policy
 
@@ -121,8 +122,8 @@ class Listener:
     """One bound socket in the relay's epoll set."""
 
     __slots__ = (
-        "_complained", "_denied", "_leaving", "_mask", "_pause", "_paused", "gate", "grace", "limits", "policy",
-        "relay", "socket", "tally",
+        "_complained", "_counter", "_denied", "_leaving", "_mask", "_pause", "_paused", "gate", "grace", "limits",
+        "policy", "relay", "socket", "tally",
     )  # fmt: skip
 
     def __init__(self, relay: Relay, listener: socket.socket, policy: Policy) -> None:
@@ -132,7 +133,8 @@ class Listener:
         self.tally = policy.tally.mine
         # Of the processes that wait for the same socket, the kernel is to wake one for each client.
         self._mask: int = select.EPOLLIN | (select.EPOLLEXCLUSIVE if policy.tally.shared else 0)
-        self.gate = Gate(policy.settings) if policy.settings.client_auth is not ClientAuth.NONE else None
+        asks = policy.settings.client_auth is not ClientAuth.NONE and policy.outbound is None
+        self.gate = Gate(policy.settings) if asks else None
         """Whom to let in; None for everybody."""
         limits = policy.settings
         self.limits: dict[int, float] = {
@@ -146,6 +148,7 @@ class Listener:
         """Seconds that a connection may wait, by what its flow waits for."""
         self.grace = GRACE
         """Seconds that a drain leaves to what is half-way."""
+        self._counter = ACCEPTED
         self._pause = 0.0
         self._paused = False
         self._leaving = False
@@ -157,9 +160,9 @@ class Listener:
         if mask & select.EPOLLHUP:
             self.shut()
             return
-        before = self.tally[ACCEPTED]
+        before = self.tally[self._counter]
         self.accept()
-        if self.policy.tally.shared and self.tally[ACCEPTED] > before and not (self._paused or self.closed):
+        if self.policy.tally.shared and self.tally[self._counter] > before and not (self._paused or self.closed):
             # The kernel wakes whoever has waited for longest: this process goes to the end of the queue.
             self.relay.unregister(self.socket.fileno())
             self.relay.register(self.socket.fileno(), self.on_ready, self._mask)
@@ -226,10 +229,10 @@ class Listener:
         return True
 
     def _welcome(self, client: socket.socket, peer: tuple[Any, ...]) -> None:
-        self.tally[ACCEPTED] += 1
+        self.tally[self._counter] += 1
         self.tally[OPEN] += 1
         try:
-            connection = Connection(self, client, peer)
+            connection = self._take(client, peer)
             if self.relay.draining:
                 connection.drain()
             elif self.relay.lame:
@@ -238,6 +241,9 @@ class Listener:
             self.tally[OPEN] -= 1
             client.close()
             self.complain("ERROR", f"cannot serve a connection: {error!r}")
+
+    def _take(self, client: socket.socket, peer: tuple[Any, ...]) -> BaseConnection:
+        return Connection(self, client, peer)
 
     def complain(self, level: str, what: str, about: str = "") -> None:
         """Say something in the sidecar's own log, but about the same thing at most once in `_SILENCE` seconds."""

@@ -26,6 +26,7 @@ from time import monotonic
 from typing import Final
 
 from sslterm.relay import heap
+from sslterm.relay.base import BaseConnection
 from sslterm.relay.connection import Connection
 from sslterm.relay.listener import Listener
 from sslterm.relay.policy import Policy
@@ -79,7 +80,7 @@ class Relay:
         """The backend is about to stop: for a while each response is the last on its connection."""
         self._lame_until = 0.0
         self._logged = 0.0
-        self.connections: set[Connection] = set()
+        self.connections: set[BaseConnection] = set()
         self.encrypted = bytearray(BUFFER)
         self.decrypted = bytearray(BUFFER)
         self.ciphertext = memoryview(self.encrypted)
@@ -103,25 +104,26 @@ class Relay:
 
     def add(self, listener: socket.socket, policy: Policy) -> None:
         """Accept connections from `listener`, which the relay closes in the end. Any thread."""
-        self._call(lambda: self._add(listener, policy))
+        self.call(lambda: self._add(listener, policy))
 
     def drain(self, timeout: float) -> None:
         """Accept who waits, finish what is under way, cut what is left after `timeout` seconds. Any thread."""
-        self._call(lambda: self._drain(timeout))
+        self.call(lambda: self._drain(timeout))
 
     def lame_duck(self, seconds: float) -> None:
         """For so long, serve as if each request were the last of its client. Any thread."""
-        self._call(lambda: self._lame_duck(seconds))
+        self.call(lambda: self._lame_duck(seconds))
 
     def stop(self) -> None:
         """Cut everything, now. Any thread."""
-        self._call(self._stop)
+        self.call(self._stop)
 
     def make_room(self) -> None:
         """Accept who waits, and close what is idle for that. Any thread."""
-        self._call(self._make_room)
+        self.call(self._make_room)
 
-    def _call(self, what: Callable[[], None]) -> None:
+    def call(self, what: Callable[[], None]) -> None:
+        """Call `what` on the relay's thread, soon. Any thread."""
         self._calls.append(what)
         with self._waking:
             if self._wake >= 0:  # else the relay is at its end, and this comes too late
@@ -225,7 +227,7 @@ class Relay:
         heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: BaseConnection) -> None:
         """`connection` is no more."""
         count = len(self.connections)
         if count > self._most:
@@ -249,7 +251,12 @@ class Relay:
         # One that was shut is of use while it has connections, whose limits it keeps.
         used = {connection.listener for connection in self.connections}
         self._listeners = [each for each in self._listeners if not each.closed or each in used]
-        self._listeners.append(Listener(self, listener, policy))
+        if policy.outbound is None:
+            self._listeners.append(Listener(self, listener, policy))
+            return
+        from sslterm.relay.outlet import Outlet  # here, because most sidecars call nobody
+
+        self._listeners.append(Outlet(self, listener, policy, policy.outbound))
 
     def _lame_duck(self, seconds: float) -> None:
         self._lame_until = self.now + seconds

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sslterm.access_log import AccessLog
 from sslterm.relay.tally import Tally
-from sslterm.settings import Settings
+from sslterm.settings import Outbound, Settings
 
 
 class Backend(NamedTuple):
@@ -25,13 +25,15 @@ class Policy:
 
     settings: Settings
     context: Callable[[], ssl.SSLContext]
-    """The certificate now in force: called once for each connection."""
+    """The certificate now in force, for the side of the handshake that is ours: called once for each connection."""
     own_uri: Callable[[], str] = lambda: ""
     """The SPIFFE ID in the certificate now in force; empty if it has none."""
     challenge: Callable[[], ssl.SSLContext | None] = lambda: None
     """The context that answers ACME's tls-alpn-01 (RFC 8737), while a name is being proved."""
-    backends: tuple[Backend, ...]
+    backends: tuple[Backend, ...] = ()
     """Tried in this order."""
+    outbound: Outbound | None = None
+    """Whom to call for those who connect here; None where they are clients of the backend."""
     access_log: AccessLog | None
     report: Callable[[str, str], None]
     """Takes a level and a line for the sidecar's own log; called on the relay's thread."""

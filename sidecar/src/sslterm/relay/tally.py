@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Final
 
 OPEN: Final = 0
-"""Connections that are not closed."""
+"""Connections that are not closed, calls to others among them."""
 ACCEPTED: Final = 1
-"""Connections so far."""
+"""Connections of clients so far."""
 REQUESTS: Final = 2
 """Finished exchanges so far; in tcp mode, finished connections."""
 REFUSED: Final = 3
@@ -31,6 +31,10 @@ DENIALS: Final = {
     "bad-identity": BAD_IDENTITY,
 }
 """Clients that were denied so far, by reason. The first three are mostly found in the handshake: `REFUSED`, too."""
+OUTBOUND: Final = 9
+"""Calls to others so far, by programs of this namespace."""
+OUTBOUND_FAILED: Final = 10
+"""Those of them that did not end as they should."""
 _WIDTH: Final = 16
 """Numbers in a row: 128 bytes, whole cache lines, so that no process slows down another by counting."""
 _NUMBER: Final = 8
@@ -76,4 +80,6 @@ class Tally:
         failed = f", {refused} of which failed in the TLS handshake" if refused else ""
         denied = sum(self.denied().values())
         turned_away = f"; {denied} clients were denied" if denied else ""
-        return f"served {requests} requests on {connections} connections{failed}{turned_away}"
+        outbound = self.total(OUTBOUND)
+        calls = f"; {outbound} calls to others, {self.total(OUTBOUND_FAILED)} of which failed" if outbound else ""
+        return f"served {requests} requests on {connections} connections{failed}{turned_away}{calls}"

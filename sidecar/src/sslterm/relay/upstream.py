@@ -35,8 +35,8 @@ class Upstream:
     """At most one socket to the backend at a time, and the bytes on their way to it."""
 
     __slots__ = (
-        "_backends", "_deaf", "_half_closed", "_mask", "_number", "_on_ready", "_relay", "_write",
-        "connecting", "ended", "flows", "held", "pending", "receive", "socket",
+        "_backends", "_half_closed", "_mask", "_number", "_on_ready", "_relay", "_write",
+        "connecting", "deaf", "ended", "flows", "held", "pending", "receive", "socket",
     )  # fmt: skip
 
     def __init__(self, relay: Relay, backends: tuple[Backend, ...]) -> None:
@@ -44,7 +44,8 @@ class Upstream:
         self._backends = backends
         self._number = 0
         self._mask = _PARKED
-        self._deaf = False
+        self.deaf = False
+        """It takes nothing more: what is to be sent is dropped."""
         self._half_closed = False
         self._on_ready: Callable[[int], None] | None = None  # held while there is a socket: no cycle outlives it
         self.socket: socket.socket | None = None
@@ -82,6 +83,25 @@ class Upstream:
         self._number += 1
         return self._try(on_ready, failed)
 
+    def skip(self, failed: int) -> int:
+        """Begin with the next address instead of this one; 0, or `failed` or another errno if none can be reached."""
+        on_ready = self._on_ready
+        assert on_ready is not None  # noqa: S101 - for the type checker: set together with the socket
+        self.drop()
+        self._number += 1
+        return self._try(on_ready, failed)
+
+    @property
+    def left(self) -> int:
+        """Addresses that were not given up, the one in use among them."""
+        return len(self._backends) - self._number
+
+    @property
+    def host(self) -> str:
+        """The address in use, or the last that was; empty before."""
+        place = min(self._number, len(self._backends) - 1)
+        return str(self._backends[place].sockaddr[0]) if place >= 0 else ""
+
     def _try(self, on_ready: Callable[[int], None], failed: int) -> int:
         """Connect to the address whose turn it is, or to the next that does not refuse at once."""
         while self._number < len(self._backends):
@@ -98,7 +118,7 @@ class Upstream:
                 self.socket = backend
                 self.receive, self._write = backend.recv_into, backend.send
                 self._on_ready = on_ready
-                self.ended = self._deaf = self._half_closed = False
+                self.ended = self.deaf = self._half_closed = False
                 self.connecting = failed != 0
                 self._mask = _OUT if self.connecting else _IN
                 self._relay.register(backend.fileno(), on_ready, self._mask)
@@ -114,7 +134,7 @@ class Upstream:
         """Write now what can be written now; the rest is `pending`."""
         if self.held:
             self.release()
-        if self._deaf:
+        if self.deaf:
             return
         if self.socket is None or self.connecting or self.pending:
             self.flows = False
@@ -126,7 +146,7 @@ class Upstream:
             sent = 0
         except OSError:
             # It reads no more, but what it said before is still to be read: a refusal of a large body, mostly.
-            self._deaf = True
+            self.deaf = True
             self.flows = False
             return
         if sent < len(data):
@@ -153,7 +173,7 @@ class Upstream:
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
-            self._deaf = True  # gone already; reading will tell
+            self.deaf = True  # gone already; reading will tell
 
     def watch(self, *, read: bool) -> None:
         """Wait for what can be used: for what the backend says only if `read`."""
@@ -187,7 +207,7 @@ class Upstream:
         """It takes nothing more, and has said all."""
         self.park()
         self.pending = self.held = b""
-        self._deaf = True
+        self.deaf = True
 
     def drop(self, *, reset: bool = False) -> None:
         """Close it, and forget what was on its way; `reset`: so that the backend sees that it was cut."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ssl
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 from cryptography.x509 import ExtendedKeyUsageOID
 
 from lab.certificates import make
+from lab.private_ca import BOTH, CLIENT, PrivateCa
 from sslterm.certs import context
 from sslterm.certs.bundle import Bundle, Rejected
 from sslterm.certs.profiles import PROFILES
-from sslterm.settings import CHECK_ALPN, Mode, TlsProfile
+from sslterm.settings import CHECK_ALPN, ClientAuth, Mode, TlsProfile
 
 GOOD = make("localhost", "*.example.org", "127.0.0.1", "::1")
 
@@ -162,3 +164,65 @@ def test_no_compression_no_renegotiation():
     assert build().options & (ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION) == (
         ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     )
+
+
+CA = PrivateCa.made()
+OURS = CA.issue("web", "spiffe://byfahrer.internal/ns/shop/svc/web", usage=BOTH)
+
+
+def client_context(pem=OURS, authorities=CA.pem, profile=TlsProfile.INTERMEDIATE):
+    return context.build_client(bundle(pem), profile, authorities, "ca.pem")
+
+
+def meet(client, pem, name, asks=False):
+    """A client's context and a server with this certificate; the server's side."""
+    served = context.build(bundle(pem), Mode.TCP, TlsProfile.INTERMEDIATE)
+    if asks:
+        context.ask_clients(served, ClientAuth.REQUIRED, CA.pem, "ca.pem")
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    near, far = client.wrap_bio(down, up, server_hostname=name), served.wrap_bio(up, down, server_side=True)
+    for _ in range(4):
+        for side in (near, far):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    return far
+
+
+def test_a_client_shows_its_certificate_to_a_server_of_the_authorities():
+    far = meet(client_context(), CA.issue("tasks.shop_db", usage=BOTH), "tasks.shop_db", asks=True)
+
+    assert ("URI", "spiffe://byfahrer.internal/ns/shop/svc/web") in far.getpeercert()["subjectAltName"]
+
+
+@pytest.mark.parametrize(
+    ("pem", "name"),
+    [
+        (CA.issue("db", usage=BOTH), "api"),
+        (CA.issue("db", usage=CLIENT), "db"),
+        (CA.issue("db", ends=-0.5, usage=BOTH), "db"),
+        (PrivateCa.made().issue("db", usage=BOTH), "db"),
+        (CA.issue("db", usage=BOTH), "127.0.0.1"),
+        (CA.issue("*.shop", usage=BOTH), "a.b.shop"),
+        (CA.issue("db", named=False, usage=BOTH), "db"),
+    ],
+    ids=["name", "a client's", "expired", "foreign", "address", "wildcard", "common name"],
+)
+def test_a_client_accepts_no_other(pem, name):
+    with pytest.raises(ssl.SSLCertVerificationError):
+        meet(client_context(), pem, name)
+
+
+def test_a_client_has_the_servers_profile():
+    server, client = build(profile=TlsProfile.INTERMEDIATE), client_context()
+
+    assert {each["name"] for each in client.get_ciphers()} == {each["name"] for each in server.get_ciphers()}
+    assert client.minimum_version == server.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert client_context(profile=TlsProfile.MODERN).minimum_version == ssl.TLSVersion.TLSv1_3
+    assert not client.options & ssl.OP_IGNORE_UNEXPECTED_EOF
+    assert (client.verify_mode, client.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+@pytest.mark.parametrize("authorities", [b"", b"x", OURS.key])
+def test_a_client_without_authorities_is_none(authorities):
+    with pytest.raises(Rejected, match=r"ca\.pem: "):
+        client_context(authorities=authorities)

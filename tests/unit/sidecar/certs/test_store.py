@@ -348,3 +348,49 @@ def test_a_ticket_is_good_for_two_hours():
     assert {shake(held.context(), client_with(version=each)).session.ticket_lifetime_hint for each in VERSIONS} == {
         7200
     }
+
+
+def calling():
+    return Store(Mode.HTTP, TlsProfile.INTERMEDIATE, calls=True)
+
+
+def with_authorities(pem, pair=GOOD):
+    return Credentials((pair,), pem, "ca.pem")
+
+
+def test_who_calls_nobody_has_no_context_for_it():
+    held = store()
+    held.put(only(GOOD))
+
+    assert held.current.client is None
+    with pytest.raises(RuntimeError):
+        held.client()
+
+
+def test_others_are_called_with_what_is_in_force():
+    held = calling()
+    first = held.put(with_authorities(PrivateCa.made().pem))
+    assert held.client() is first.client is not None
+    held.rotate()
+    assert held.client() is first.client
+    second = held.put(with_authorities(PrivateCa.made().pem))
+    assert held.client() is second.client is not first.client
+    third = held.put(replace(second.credentials, pairs=(bundle(make("another")),)))
+    assert held.client() is third.client is not second.client
+
+
+def test_bad_authorities_keep_those_before_also_where_no_client_is_asked():
+    held = calling()
+    with pytest.raises(Rejected, match=r"ca\.pem: empty"):
+        held.put(with_authorities(b""))
+    first = held.put(with_authorities(PrivateCa.made().pem))
+    with pytest.raises(Rejected, match=r"ca\.pem: empty"):
+        held.put(with_authorities(b""))
+    assert held.client() is first.client
+
+
+def test_clients_are_not_asked_because_others_are_called():
+    held = calling()
+    held.put(with_authorities(PrivateCa.made().pem))
+
+    assert held.context().verify_mode is ssl.CERT_NONE

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lab.certificates import make
 from lab.sidecar import any_certificate
-from sslterm.protocol.tls import RECORD, PlainHttpError, TlsError, TlsSession, TlsTruncatedError
+from sslterm.protocol.tls import RECORD, CertificateError, PlainHttpError, TlsError, TlsSession, TlsTruncatedError
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
@@ -240,3 +240,66 @@ def outcome(what):
         return what()
     except TlsError as error:
         return type(error)
+
+
+def both(context, version, name="localhost"):
+    """The two forms of the session, each the other's peer, shaking hands until one of them has had enough."""
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    own.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    own.minimum_version = own.maximum_version = version
+    own.load_verify_locations(cadata=LEAF.cert.decode())
+    near, far = TlsSession(own, name), TlsSession(context)
+    for _ in range(4):
+        for side, other in ((near, far), (far, near)):
+            if not side.open:
+                side.handshake()
+            other.feed(memoryview(side.take()))
+    return near, far
+
+
+LEAF = make("localhost")
+
+
+@pytest.fixture(scope="module")
+def localhost(tmp_path_factory):
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    server.load_cert_chain(*LEAF.write(tmp_path_factory.mktemp("leaf")))
+    return server
+
+
+def plain(session):
+    buffer = memoryview(bytearray(4 * RECORD))
+    return bytes(buffer[: session.read_into(buffer)])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_client_verifies_and_talks_and_each_direction_ends_by_itself(localhost, version):
+    near, far = both(localhost, version)
+    near.write(b"a question")
+    near.close_write()
+    far.feed(memoryview(near.take()))
+    assert (plain(far), far.ended) == (b"a question", True)
+    far.write(b"an answer")
+    near.feed(memoryview(far.take()))
+    assert (plain(near), near.ended) == (b"an answer", False)
+    far.close_write()
+    near.feed(memoryview(far.take()))
+    assert (plain(near), near.ended) == (b"", True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_client_sees_a_stream_that_was_cut(localhost, version):
+    near, far = both(localhost, version)
+    far.write(b"half of it")
+    near.feed(memoryview(far.take()))
+    near.feed_eof()
+    assert plain(near) == b"half of it"
+    with pytest.raises(TlsTruncatedError):
+        plain(near)
+
+
+@pytest.mark.parametrize("name", ["example.org", "127.0.0.1", "localhost.example"])
+def test_a_client_accepts_nobody_elses_name(localhost, name):
+    with pytest.raises(CertificateError, match=r"certificate verify failed: .* mismatch"):
+        both(localhost, ssl.TLSVersion.TLSv1_3, name)

@@ -87,7 +87,7 @@ def test_a_socket_is_closed_only_after_the_turn_in_which_it_was_given_up():
         relay.bury(ours)
         alive.append(ours.fileno() >= 0)
 
-    relay._call(give_up)
+    relay.call(give_up)
     relay.call_at(relay.now + 0.001, relay._stop)
     relay.run()
 

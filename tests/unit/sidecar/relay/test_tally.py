@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 
-from sslterm.relay.tally import ACCEPTED, DENIALS, OPEN, REFUSED, REQUESTS, Tally
+from sslterm.relay.tally import ACCEPTED, DENIALS, OPEN, OUTBOUND, OUTBOUND_FAILED, REFUSED, REQUESTS, Tally
 
 
 def test_one_process_counts_for_itself():
@@ -34,6 +34,8 @@ def test_it_says_what_was_served():
     assert str(tally) == "served 0 requests on 0 connections"
     tally.mine[REQUESTS], tally.mine[ACCEPTED], tally.mine[REFUSED] = 12, 5, 2
     assert str(tally) == "served 12 requests on 5 connections, 2 of which failed in the TLS handshake"
+    tally.mine[OUTBOUND], tally.mine[OUTBOUND_FAILED] = 3, 1
+    assert str(tally).endswith("in the TLS handshake; 3 calls to others, 1 of which failed")
 
 
 def test_denials_are_counted_by_reason():
