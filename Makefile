@@ -18,12 +18,13 @@ demo: images  ## a labelled container answers HTTPS on port 8081
 demo-down:  ## removes what demo started
 	@tools/demo.sh down
 
-test: lint images compiled  ## everything: lint, unit, behaviour, and engine tests on a real Docker Engine
+test: lint images compiled  ## everything: lint, unit, behaviour, engine and Swarm tests on a real Docker Engine
 	@tools/clients.sh compose
 	@tools/audit.sh sslyze
 	@.venv/bin/pytest tests/unit
 	@.venv/bin/pytest $(SEVERAL) tests/behaviour
 	@.venv/bin/pytest tests/engine
+	@.venv/bin/pytest tests/swarm
 	@PYTHONPATH=.cache/compiled .venv/bin/pytest $(SEVERAL) tests/behaviour
 
 test-unit: venv  ## unit and behaviour tests; needs no engine

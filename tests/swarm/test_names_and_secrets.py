@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 from docker.errors import NotFound
 
+from lab.nested import connect_in
 from lab.nodes import certificate, fetch, is_secured
 from lab.private_ca import PrivateCa
 from lab.waiting import wait_until
@@ -97,6 +98,39 @@ def test_only_those_may_call_that_its_labels_name(shop, clients, root, tmp_path)
     assert b"pi(20)=" in fetch(client, address, root, "tasks.shop_db", pair=pair)
     with pytest.raises(ssl.SSLError, match="certificate required"):
         fetch(client, address, root, "tasks.shop_db")
+
+
+def test_two_services_on_different_nodes_talk_mutual_tls_with_nothing_but_labels(shop):
+    """The program of one asks a port on its own loopback; db's sidecars let its SPIFFE ID in, and nobody without."""
+    node, task = shop.tasks("shop_web")[0]
+    inside, caller = node.namespace_of(task), node.address_of(task, NETWORK)
+
+    def served_elsewhere():
+        assert b"pi(20)=" in ask_plainly(inside, 5432)
+        return any(
+            caller in each.words(sidecar["Id"])
+            for each, target in shop.tasks("shop_db", shop.but(node))
+            for sidecar in each.sidecars(target)
+        )
+
+    wait_until(lambda: answers(inside, 5432), 30)
+    wait_until(served_elsewhere, 30)
+
+
+def answers(namespace, port):
+    try:
+        return b"pi(20)=" in ask_plainly(namespace, port)
+    except OSError:
+        return False
+
+
+def ask_plainly(namespace, port):
+    with connect_in(namespace, ("127.0.0.1", port)) as plain:
+        plain.sendall(b"GET /pi/20 HTTP/1.1\r\nHost: db\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while data := plain.recv(65536):
+            answer += data
+        return answer
 
 
 def test_a_certificate_of_ones_own_comes_as_a_secret(shop, clients, service, secret):

@@ -25,6 +25,7 @@ def test_a_new_root_reaches_every_node_and_no_sidecar_is_made_anew(shop, root):
 
     assert new != root
     assert {each["Spec"]["Name"] for each in shop.manager.api.secrets()} >= {"byfahrer-ca", made}
+    assert f"BYFAHRER_CA={made} docker stack deploy -c deploy/stack.yaml byfahrer" in said.splitlines()
     wait_until(lambda: all_believed(shop, new), 90)
     assert all_believed(shop, root)
     after = {each["Id"] for service in SERVICES for node, task in shop.tasks(service) for each in node.sidecars(task)}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from byfahrer.labels import SWARM_SERVICE
 SECRET = "byfahrer-ca"  # noqa: S105 - its name
 MARK = "byfahrer.ca"
 """Label of such a secret: the SHA-256 of its present root, which anybody may know."""
-DEPLOY = "docker stack deploy -c deploy/stack.yaml byfahrer"
+STACK = "com.docker.stack.namespace"
 
 
 @click.group(
@@ -42,14 +40,17 @@ def swarm() -> None:
 
 
 @swarm.command()
-@click.option("--secret", default=SECRET, show_default=True, metavar="NAME", help="What to call the secret.")
+@click.option(
+    "--secret", default="", metavar="NAME",
+    help=f"What to call the secret, if there are to be several authorities.  [default: {SECRET}]",
+)  # fmt: skip
 @options.terms
 @click.pass_obj
 def init(docker_host: str, secret: str, trust_domain: str, permit_dns: tuple[str, ...]) -> None:
     """
     Make the authority that all nodes share, as a secret, and print how to start byfahrer on all of them.
 
-    To be run on a manager, once. A secret that is there is kept.
+    To be run on a manager, once. A secret that is there is kept; after a rotation, the newest one.
 
     \b
     Examples:
@@ -60,16 +61,21 @@ def init(docker_host: str, secret: str, trust_domain: str, permit_dns: tuple[str
         run_dir=settings.RUN_DIR, state_dir="/", trust_domain=trust_domain, permit_dns=permit_dns
     )
 
-    async def act(engine: ManagingEngine) -> str:
-        if secret in await engine.secrets():
-            return f"secret {secret} is there already, and kept, with the limits that it was made with"
+    async def act(engine: ManagingEngine) -> tuple[str, str]:
+        there = await engine.secrets()
+        ours = [secret] if secret else [SECRET, *(name for name, carried in there.items() if MARK in carried)]
+        kept = [name for name in ours if name in there]
+        if kept:
+            return kept[-1], f"secret {kept[-1]} is there already, and kept, with the limits that it was made with"
+        name = ours[0]
         content = new_root(Terms(trust_domain=chosen.trust_domain, permit_dns=chosen.permit_dns), utc())
         root = fingerprint(read_shared(content).roots[0])
-        await engine.create_secret(secret, content, {MARK: root})
-        return f"made the authority: secret {secret}, root SHA-256 {root}"
+        await engine.create_secret(name, content, {MARK: root})
+        return name, f"made the authority: secret {name}, root SHA-256 {root}"
 
-    click.echo(ask(docker_host, act, kind=ManagingEngine), err=True)
-    click.echo(DEPLOY if secret == SECRET else f"BYFAHRER_CA={secret} {DEPLOY}")
+    name, told = ask(docker_host, act, kind=ManagingEngine)
+    click.echo(told, err=True)
+    click.echo(_deploy(name))
 
 
 @swarm.command("rotate-ca")
@@ -91,44 +97,47 @@ def rotate_ca(docker_host: str, overlap: str, ca_file: str) -> None:
     Examples:
       docker exec "$(docker ps -qf label=com.docker.swarm.service.name=byfahrer_byfahrer)" byfahrer swarm rotate-ca
     """
-    if not ca_file:
-        raise settings.SettingError("--ca-file='': expected the secret's file; run this in the container of a byfahrer")
+    own_id = options.own_id()
+    if not (ca_file and own_id):
+        raise settings.SettingError(
+            "only a byfahrer's own container can read the present secret: run this in there, on a manager (see --help)"
+        )
     lasts = cli_ca.duration_of(overlap)
-    shared, own_id, now = SharedRoot(Path(ca_file)), options.own_id(), utc()
+    shared, now = SharedRoot(Path(ca_file)), utc()
     secret = f"{SECRET}-{now:%Y%m%d-%H%M%S}"
     content = shared.rotated(lasts)
     present = (MARK, fingerprint(shared.issuer().roots[0]))
+    root = fingerprint(read_shared(content).roots[0])
 
-    async def act(engine: ManagingEngine) -> tuple[str, str]:
-        service = (await engine.inspect(own_id)).labels.get(SWARM_SERVICE, "") if own_id else ""
-        if not service:
-            raise settings.SettingError(
-                "this is no task of a service: run it in the container of a byfahrer (docker exec)"
-            )
-        root = fingerprint(read_shared(content).roots[0])
+    async def act(engine: ManagingEngine) -> tuple[str, list[str]]:
+        carried = (await engine.inspect(own_id)).labels
+        if SWARM_SERVICE not in carried:
+            raise settings.SettingError("this container is no task of a service: byfahrer ca rotate is for the others")
         made = await engine.create_secret(secret, content, {MARK: root})
-        # What follows may be the end of this very process: its container is one of those that are replaced.
-        click.echo(_told(secret, root, lasts), err=True)
         try:
-            return await engine.exchange_secret(service, ca_file, secret, made, present=present), root
+            before = await engine.exchange_secret(carried[SWARM_SERVICE], ca_file, secret, made, present=present)
         except EngineError:
             with suppress(EngineError):  # refused where the service has it after all, and only the answer was lost
                 await engine.remove_secret(made)
-                click.echo(f"nothing has changed: the secret {secret} is removed again", err=True)
             raise
+        older = [name for name, said in (await engine.secrets()).items() if MARK in said and name != secret]
+        return carried.get(STACK, ""), older if before in older else [before, *older]
 
-    before, _ = ask(docker_host, act, kind=ManagingEngine)
-    click.echo(f"once all are replaced: docker secret rm {before}", err=True)
-
-
-def _told(secret: str, root: str, lasts: dt.timedelta) -> str:
-    before = f"the one before is believed until {moment(utc() + lasts)}: hand out the new one by then"
-    if not lasts:
-        before = "none before it is believed any more, by any byfahrer that is replaced"
-    return os.linesep.join(
-        (
-            f"new root, SHA-256 {root}, in the secret {secret}",
-            before,
-            f"from now on it is: BYFAHRER_CA={secret} {DEPLOY}",
-        )
+    stack, older = ask(docker_host, act, kind=ManagingEngine)
+    # Soon, for this very process may end by it: its container is one of those that are replaced.
+    click.echo(f"new root, SHA-256 {root}, in the secret {secret}", err=True)
+    click.echo(
+        f"the one before is believed until {moment(now + lasts)}: hand out the new one by then"
+        if lasts
+        else "none before it is believed any more, by any byfahrer that is replaced",
+        err=True,
     )
+    click.echo(f"once all are replaced: docker secret rm {' '.join(older)}", err=True)
+    click.echo("deploy with it from now on, by the command on standard output", err=True)
+    click.echo(_deploy(secret, stack))
+
+
+def _deploy(secret: str, stack: str = "") -> str:
+    """The command by which byfahrer runs on every node with this authority."""
+    chosen = "" if secret == SECRET else f"BYFAHRER_CA={secret} "
+    return f"{chosen}docker stack deploy -c deploy/stack.yaml {stack or 'byfahrer'}"

@@ -18,12 +18,14 @@ from byfahrer.checks import api, clock, confinement, named, ports, swarm
 from byfahrer.engine.errors import EngineError, NotFoundError, RejectedError
 from byfahrer.engine.interface import Engine, EngineInfo
 from byfahrer.finding import OK, PROBLEM, WARNING, Finding
-from byfahrer.model import Container, Inject, Observed, SidecarSpec, Status, one_line
+from byfahrer.model import Container, Inject, Observed, SidecarSpec, Status, Summary, one_line
 from byfahrer.plan import Policy, Pull, own_sidecars, plan
 from byfahrer.reconcile import resync
 from byfahrer.reconcile.images import missing
 from byfahrer.reconcile.observe import observe
 
+_TITLE: Final = "org.opencontainers.image.title"
+_MOST_NAMED: Final = 5
 NOBODY: Final = "0" * 64
 """An ID that no container has."""
 
@@ -58,6 +60,7 @@ async def examine(
         *ports(wanted(scene.observed, policy)),
         *unasked(scene.observed, policy),
         *leftovers(scene),
+        *rivals(await engine.containers(), policy.own_id, answers=told is not None),
     ]
 
 
@@ -210,6 +213,20 @@ def unasked(observed: Iterable[Observed], policy: Policy) -> Iterator[Finding]:
         if lone and not plan(each, policy).problems:  # which are told already
             asking = f"{labels.SHORT}{labels.PROXY_IMAGE}, which asks for a sidecar"
             yield Finding("labels", WARNING, f"'{target.name}' has {named(others)}, but no {asking}")
+
+
+def rivals(listed: Iterable[Summary], own_id: str, *, answers: bool) -> Iterator[Finding]:
+    """
+    Two daemons with different volumes replace each other's sidecars for ever.
+
+    `answers`: the daemon beside this command does, in this container or on this host; else one of the others is it.
+    """
+    there = (each for each in listed if each.labels.get(_TITLE) == "byfahrer" and each.status is Status.RUNNING)
+    others = [each for each in there if each.id != own_id]
+    if len(others) > (0 if answers else 1):
+        names = ", ".join(f"'{one_line(each.name, 60)}'" for each in others[:_MOST_NAMED])
+        text = f"other containers of byfahrer run here: {names}; only one of them may be a daemon, stop the others"
+        yield Finding("leftovers", WARNING, text)
 
 
 def leftovers(scene: Scene) -> Iterator[Finding]:

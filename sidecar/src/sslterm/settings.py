@@ -449,7 +449,7 @@ class Settings:
         _patterns,
     )  # fmt: skip
     outbound: tuple[Outbound, ...] = _setting(
-        (), "", "[LOCAL]:PORT=HOST:PORT, up to 16 between commas, each with a port of its own on a loopback address",
+        (), "", "[LOCAL]:PORT=HOST:PORT between commas, such as :5432=db:8432; LOCAL is loopback, each PORT once",
         "Calls to others: plain TCP here on loopback, TLS with the sidecar's certificate from there to HOST, "
         "which is verified.",
         _outbound,

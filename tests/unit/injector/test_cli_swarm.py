@@ -12,7 +12,7 @@ from byfahrer.engine.errors import ConflictError, NotFoundError
 from byfahrer.model import Container, Status
 from byfahrer.settings import SettingError
 
-SERVICE = {"com.docker.swarm.service.id": "s" * 25}
+SERVICE = {"com.docker.swarm.service.id": "s" * 25, "com.docker.stack.namespace": "tls"}
 OWN = "c" * 64
 
 
@@ -26,7 +26,7 @@ class Manager:
         self.refuses = None
 
     async def secrets(self):
-        return dict.fromkeys(self.made, "id")
+        return dict(self.labels)
 
     async def create_secret(self, name, content, labels):
         assert name not in self.made
@@ -36,7 +36,7 @@ class Manager:
     async def remove_secret(self, secret_id):
         if self.used == secret_id:
             raise ConflictError("it is in use")
-        del self.made[secret_id]
+        del self.made[secret_id], self.labels[secret_id]
 
     async def inspect(self, name):
         if name != OWN:
@@ -125,9 +125,23 @@ def test_a_rotation_makes_a_new_secret_and_tells_how_to_keep_to_it(manager, pres
     assert manager.present == ("byfahrer.ca", fingerprint(root_of(present.read_bytes())))
     assert root_of(manager.made[name]) != root_of(present.read_bytes())
     assert root_of(present.read_bytes()) in new.roots
-    assert f"BYFAHRER_CA={name} docker stack deploy -c deploy/stack.yaml byfahrer" in done.stderr
+    assert done.stdout == f"BYFAHRER_CA={name} docker stack deploy -c deploy/stack.yaml tls\n"
     assert "docker secret rm byfahrer-ca\n" in done.stderr
     assert "PRIVATE" not in done.output
+
+
+def test_all_that_came_before_are_named_to_be_removed_and_init_keeps_the_newest(manager, present):
+    manager.labels = {"byfahrer-ca": {"byfahrer.ca": "x"}, "mine": {}, "byfahrer-ca-2026": {"byfahrer.ca": "y"}}
+    manager.made = dict.fromkeys(manager.labels, b"")
+    kept = invoke("init")
+    done = invoke("rotate-ca", "--ca-file", str(present))
+    manager.labels.pop("byfahrer-ca")
+    again = invoke("init")
+
+    assert kept.stdout == "BYFAHRER_CA=byfahrer-ca-2026 docker stack deploy -c deploy/stack.yaml byfahrer\n"
+    assert "docker secret rm byfahrer-ca byfahrer-ca-2026\n" in done.stderr
+    assert again.stdout == f"BYFAHRER_CA={manager.used} docker stack deploy -c deploy/stack.yaml byfahrer\n"
+    assert "and kept" in again.stderr
 
 
 def test_without_an_overlap_nothing_is_said_to_be_believed_on(manager, present):
@@ -138,18 +152,23 @@ def test_without_an_overlap_nothing_is_said_to_be_believed_on(manager, present):
 
 
 @pytest.mark.parametrize(("refuses", "left"), [("said no", 0), ("lost", 1)])
-def test_a_rotation_that_fails_leaves_no_secret_that_nobody_has(manager, present, refuses, left):
+def test_a_rotation_that_fails_leaves_no_secret_that_nobody_has_and_prints_nothing(manager, present, refuses, left):
     manager.refuses = refuses
-    with pytest.raises(ConflictError, match="out of sequence"):
-        invoke("rotate-ca", "--ca-file", str(present))
+    done = CliRunner().invoke(cli.cli, ["swarm", "rotate-ca", "--ca-file", str(present)])
 
+    assert isinstance(done.exception, ConflictError)
+    assert done.output == ""
     assert len(manager.made) == left
 
 
 def test_a_rotation_elsewhere_than_in_a_task_says_where_to_run_it(manager, present, monkeypatch):
-    with pytest.raises(SettingError, match=r"--ca-file=''.*in the container of a byfahrer"):
+    with pytest.raises(SettingError, match="run this in there, on a manager"):
         invoke("rotate-ca")
     monkeypatch.setattr(cli_swarm.options, "own_id", lambda: "")
+    with pytest.raises(SettingError, match="run this in there, on a manager"):
+        invoke("rotate-ca", "--ca-file", str(present))
+    monkeypatch.setattr(cli_swarm.options, "own_id", lambda: OWN)
+    monkeypatch.setitem(globals(), "SERVICE", {})
     with pytest.raises(SettingError, match="no task of a service"):
         invoke("rotate-ca", "--ca-file", str(present))
 

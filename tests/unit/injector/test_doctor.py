@@ -255,6 +255,22 @@ async def test_what_is_left_over(world):
     assert [text for text in found if text.startswith("'www-proxy' has no target that runs: byfahrer run removes it")]
 
 
+async def test_two_daemons_on_one_engine_are_told_of(world):
+    image = {"org.opencontainers.image.title": "byfahrer"}
+    own, other = world.engine.run("byfahrer", image), world.engine.run("byfahrer_byfahrer.1", image)
+    world.engine.run("www", {"org.opencontainers.image.title": "www"})
+    listed = await world.engine.containers()
+    (told,) = doctor.rivals(listed, own, answers=True)
+
+    assert told.text.startswith("other containers of byfahrer run here: 'byfahrer_byfahrer.1'; only one of them may be")
+    assert (
+        list(doctor.rivals(listed, other, answers=False)) == []
+    )  # a command in a container of its own, beside the daemon
+    assert len(list(doctor.rivals(listed, "", answers=False))) == 1
+    world.engine.down(own)
+    assert list(doctor.rivals(await world.engine.containers(), other, answers=True)) == []
+
+
 async def test_others_containers_are_none_of_our_business():
     world = World(only_label=("mine",))
     world.engine.run("bad", ASKS | {"byfahrer.mode": "x"})

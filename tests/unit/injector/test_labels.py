@@ -317,7 +317,7 @@ def test_whom_to_call_makes_sense_or_is_an_error():
     reachable = calls({"byfahrer.proxy-image": "sslterm", "byfahrer.outbound": "0.0.0.0:1=db:2"})
     unverified = errors({"byfahrer.outbound": CALLS})  # by a byfahrer without its authority
 
-    forms = "[LOCAL]:PORT=HOST:PORT, up to 16 between commas, each with a port of its own on a loopback address"
+    forms = "[LOCAL]:PORT=HOST:PORT between commas, such as :5432=db:8432; LOCAL is loopback, each PORT once"
     assert reachable == [f"byfahrer.outbound='0.0.0.0:1=db:2': expected {forms}"]
     file = "a PEM file of the authorities that servers' certificates must come from"
     assert unverified == [f"byfahrer.outbound={CALLS!r}: expected byfahrer.client-ca beside it: {file}"]

@@ -204,7 +204,14 @@ class DockerEngine:
             )
             return str(made["Id"])
 
-        return await self._call(create)
+        try:
+            return await self._call(create)
+        except RejectedError as error:
+            # Swarm's secrets do not change under a task: its service has another one by now than it was started with.
+            if error.status == codes.bad_request and "/mounts/secrets/" in error.message:
+                text = "it was started without the secret that its service has now, until Swarm replaces it"
+                raise UnusableError(text) from None
+            raise
 
     async def start(self, container_id: str) -> None:
         await self._call(lambda client: client.start(container_id))

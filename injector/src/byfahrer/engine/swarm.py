@@ -11,6 +11,7 @@ from typing import Any
 
 from docker import APIClient
 
+from byfahrer.engine import convert
 from byfahrer.engine.client import DockerEngine
 from byfahrer.engine.errors import UnusableError
 
@@ -18,10 +19,10 @@ from byfahrer.engine.errors import UnusableError
 class ManagingEngine(DockerEngine):
     """An engine that is a manager of its Swarm, for its operator."""
 
-    async def secrets(self) -> Mapping[str, str]:
-        """The IDs of all secrets, by their names. RejectedError, if this is no manager."""
-        found = await self._call(lambda client: client.secrets())
-        return {str(each["Spec"]["Name"]): str(each["ID"]) for each in found}
+    async def secrets(self) -> Mapping[str, Mapping[str, str]]:
+        """The labels of all secrets, by their names, the oldest first. RejectedError, if this is no manager."""
+        found = sorted(await self._call(lambda client: client.secrets()), key=_made)
+        return {str(each["Spec"]["Name"]): each["Spec"].get("Labels") or {} for each in found}
 
     async def create_secret(self, name: str, content: bytes, labels: Mapping[str, str]) -> str:
         """The new secret's ID. ConflictError, if the name is taken."""
@@ -64,3 +65,7 @@ class ManagingEngine(DockerEngine):
             raise UnusableError(f"service {service['Spec']['Name']} has no secret in {file}")
 
         return await self._call(exchange)
+
+
+def _made(secret: Mapping[str, Any]) -> int:
+    return convert.nanoseconds(secret["CreatedAt"])

@@ -22,10 +22,11 @@ class Stub(BaseHTTPRequestHandler):
     def answer(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = self.path.partition("/v1.41")[2] or self.path
-        secret = {"ID": "old", "Spec": {"Name": "byfahrer-ca"}}
+        secret = {"ID": "old", "CreatedAt": "2026-01-01T00:00:00.5Z", "Spec": {"Name": "byfahrer-ca", "Labels": {}}}
+        newer = {"ID": "newer", "CreatedAt": "2026-01-02T00:00:00Z", "Spec": {"Name": "a", "Labels": {"x": "y"}}}
         told = {
             "GET": {
-                "/version": {"ApiVersion": "1.41"}, "/secrets": [secret],
+                "/version": {"ApiVersion": "1.41"}, "/secrets": [newer, secret],
                 "/secrets/old": {"ID": "old", "Spec": {"Name": "byfahrer-ca", "Labels": {"byfahrer.ca": "root"}}},
                 f"/services/{SERVICE}": {
                     "ID": SERVICE, "Version": {"Index": 7},
@@ -86,7 +87,8 @@ async def test_a_secret_is_made_with_its_content_and_labels(engine, stub):
     made = await engine.create_secret("byfahrer-ca-2", b"content", {"byfahrer.ca": "x"})
     await engine.remove_secret("old")
 
-    assert (dict(found), made) == ({"byfahrer-ca": "old"}, "new")
+    assert list(found.items()) == [("byfahrer-ca", {}), ("a", {"x": "y"})]
+    assert made == "new"
     assert stub.sent == [
         (
             "POST", "/secrets/create",
