@@ -60,6 +60,15 @@ def shop(swarm):
     return swarm
 
 
+def spread(shop):
+    """Have tasks of each service on every node: Swarm moves them away from one that is lost, and not back by itself."""
+    if not all(node.tasks(each) for node in shop.all for each in SERVICES):
+        for each in SERVICES:
+            shop.update("--force", each)
+        wait_until(lambda: all(node.tasks(each) for node in shop.all for each in SERVICES), 120)
+    wait_until(lambda: all(len(shop.tasks(each)) == 4 for each in SERVICES), 120)
+
+
 @pytest.fixture(scope="session")
 def root(shop):
     """The root that all nodes share, in PEM."""

@@ -70,6 +70,7 @@ def test_a_manager_without_a_majority_goes_on_with_what_it_knew(shop, kept):
     with alone.apart(rest):
         (task,) = alone.tasks("byfahrer_byfahrer")
         here = [task for service in SERVICES for _, task in shop.tasks(service, [alone])]
+        assert here
         for each in here:
             for sidecar in alone.sidecars(each):
                 alone.docker("kill", sidecar["Id"])

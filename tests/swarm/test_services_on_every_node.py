@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lab.nodes import fetch
 from lab.waiting import wait_until
-from swarm.conftest import NETWORK, SERVICES, clear_up
+from swarm.conftest import NETWORK, SERVICES, clear_up, spread
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _on_every_node(shop):
+    spread(shop)
 
 
 def is_served(shop, clients, root, node, task, service):
@@ -25,6 +32,7 @@ def test_all_twelve_tasks_answer_https_from_another_node(shop, clients, root):
         wait_until(lambda n=node, t=task: len(n.sidecars(t)) == 1, 30)
 
     assert len({node.name for service in SERVICES for node, _ in shop.tasks(service)}) == 3
+    assert sum(len(shop.tasks(service)) for service in SERVICES) == 12
 
 
 def test_labels_that_change_take_effect_everywhere_without_a_restart(shop, clients, root):
@@ -44,6 +52,7 @@ def test_a_worker_without_managers_goes_on_with_what_it_knows(shop, clients, roo
         (task,) = worker.tasks("byfahrer_byfahrer")
         worker.docker("kill", task["Id"])
         targets = [task["Id"] for task in worker.tasks("shop_web")]
+        assert targets
         sidecars = [worker.sidecars(each)[0]["Id"] for each in targets]
         for each in sidecars:
             worker.docker("rm", "-f", each)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from lab.kindness import roll_over
 from lab.waiting import wait_until
-from swarm.conftest import NETWORK, SERVICES
+from swarm.conftest import NETWORK, SERVICES, spread
 
 
 def ids(shop, service, nodes=None):
@@ -48,10 +48,7 @@ def test_a_node_that_is_drained_and_comes_back(shop, kept):
     assert node.api.containers(filters={"label": ["byfahrer.target"]}) == []
 
     shop.manager.docker("node", "update", "--availability", "active", node.swarm_id)
-    for service in SERVICES:
-        shop.update("--force", service)
-    wait_until(lambda: all(node.tasks(each) for each in SERVICES), 90)
-    wait_until(lambda: all(count(shop, each) == 4 for each in SERVICES), 90)
+    spread(shop)
     kept("it takes tasks again")
 
 
@@ -63,10 +60,7 @@ def test_a_node_that_is_killed_and_comes_back(shop, kept):
         kept("its tasks made anew on the two others", shop.but(node))
     wait_until(lambda: count(shop, "byfahrer_byfahrer", [node]) == 1, 90)
     kept("it is back")
-    for service in SERVICES:
-        shop.update("--force", service)
-    wait_until(lambda: all(node.tasks(each) for each in SERVICES), 90)
-    wait_until(lambda: all(count(shop, each) == 4 for each in SERVICES), 90)
+    spread(shop)
     kept("it takes tasks again after its death")
 
 

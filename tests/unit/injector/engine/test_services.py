@@ -10,8 +10,8 @@ import pytest
 from byfahrer.engine import client
 from byfahrer.engine.address import EngineAddress
 from byfahrer.engine.client import DockerEngine
-from byfahrer.engine.errors import RejectedError, UnreachableError
-from byfahrer.model import Service
+from byfahrer.engine.errors import RejectedError, UnreachableError, UnusableError
+from byfahrer.model import Service, SidecarSpec
 from byfahrer.swarm.directory import Directory
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +36,14 @@ class Stub(BaseHTTPRequestHandler):
             told = ([one] if path == "/services" else one) if status == 200 else {"message": "no leader"}
         content = json.dumps(told).encode()
         self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        content = json.dumps({"message": self.server.refusal}).encode()
+        self.send_response(400)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -157,3 +165,20 @@ async def test_without_a_directory_it_is_an_error(stub, status):
         await engine.services()
     with pytest.raises(RejectedError, match="no leader"):
         await engine.service(ID)
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "says"),
+    [
+        (
+            "/var/lib/docker/containers/x/mounts/secrets/id",
+            UnusableError,
+            "without the secret that its service has now",
+        ),
+        ("/x", RejectedError, "source path does not exist: /x"),
+    ],
+)
+async def test_a_task_without_the_secret_that_its_service_has_now_is_told_as_that(engine, stub, source, error, says):
+    stub.refusal = f"bind source path does not exist: {source}"
+    with pytest.raises(error, match=says):
+        await engine.create("www-proxy", "a" * 64, SidecarSpec(image="sslterm", env={}, user="1:1", memory=1), {})
