@@ -331,8 +331,8 @@ def test_a_port_that_is_taken_is_told_like_the_frontends(near):
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ("0.0.0.0:5432=db:5432", "each with a port of its own on a loopback address"),
-        (":5432=db:5432,:5432=other:5432", "each with a port of its own on a loopback address"),
+        ("0.0.0.0:5432=db:5432", "LOCAL is loopback, each PORT once"),
+        (":5432=db:5432,:5432=other:5432", "LOCAL is loopback, each PORT once"),
         (":8081=db:5432", "another port than 8081, which is that of frontend-addr=:8081"),
     ],
 )
