@@ -35,16 +35,6 @@ STREAK = 100
 OPEN = "Calling others over TLS: "
 
 
-@pytest.fixture
-def near(tmp_path):
-    return tmp_path / "near"
-
-
-@pytest.fixture
-def far(tmp_path):
-    return tmp_path / "far"
-
-
 def is_echoed(port: int, data: bytes = b"hello") -> bool:
     with suppress(ConnectionResetError), Program(port) as program:
         program.send(data)

@@ -21,16 +21,6 @@ OTHER_CA = PrivateCa.made("of somebody else")
 SECRET = b"a secret of the application"
 
 
-@pytest.fixture
-def near(tmp_path):
-    return tmp_path / "near"
-
-
-@pytest.fixture
-def far(tmp_path):
-    return tmp_path / "far"
-
-
 def is_reset(port: int) -> bool:
     """Whether a program that says its secret and goes on to listen is reset, and nothing else."""
     try:

@@ -15,16 +15,6 @@ from lab.sidecar import wait_until
 BULK = bytes(48 << 20)
 
 
-@pytest.fixture
-def near(tmp_path):
-    return tmp_path / "near"
-
-
-@pytest.fixture
-def far(tmp_path):
-    return tmp_path / "far"
-
-
 @pytest.mark.parametrize("who", ["caller", "server"])
 def test_one_has_ended_and_the_other_is_silent(near, far, who):
     def script(peer):

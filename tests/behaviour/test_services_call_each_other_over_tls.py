@@ -19,16 +19,6 @@ from lab.sidecar import wait_until
 BULK = os.urandom(1 << 20) * 12
 
 
-@pytest.fixture
-def near(tmp_path):
-    return tmp_path / "near"
-
-
-@pytest.fixture
-def far(tmp_path):
-    return tmp_path / "far"
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("profile", ["intermediate", "modern"])
 def test_a_caller_that_is_allowed_gets_its_echo(near, far, workers, profile):

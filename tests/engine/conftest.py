@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lab.engine import Lab, NoEngineError, reach
+from lab.engine import Lab
 from lab.injector import injectors
 from lab.trust import Home
-
-
-@pytest.fixture(scope="session")
-def engine():
-    """A client of the engine; without one, every test here fails."""
-    try:
-        api = reach()
-    except NoEngineError as error:
-        pytest.fail(str(error), pytrace=False)
-    yield api
-    api.close()
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from lab import readme
-from lab.engine import NoEngineError, reach
 from lab.nodes import nodes
 from lab.waiting import wait_until
 
@@ -19,16 +18,6 @@ def pytest_collection_modifyitems(items):
     for each in items:
         if each.path.is_relative_to(Path(__file__).parent):
             each.add_marker(pytest.mark.timeout(400))  # Swarm takes its time to believe that a node is gone
-
-
-@pytest.fixture(scope="session")
-def engine():
-    try:
-        api = reach()
-    except NoEngineError as error:
-        pytest.fail(str(error), pytrace=False)
-    yield api
-    api.close()
 
 
 @pytest.fixture(scope="session")

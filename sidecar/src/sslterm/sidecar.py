@@ -4,6 +4,8 @@ A sidecar's life: certificate, backend, frontend, relay; then signals and certif
 The composition root: the only module that knows all parts. The relay blocks on a thread of its own; here, on the main
 thread, anyio waits for signals and for certificates. The two meet in the store (the relay asks it for the context of
 each handshake) and in the relay's own methods.
+
+Long, because it is one life: each step of it decides what the next ones find. What a step does is elsewhere.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
-from math import inf
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -30,6 +29,7 @@ from byfahrer.engine.endpoints import allowed
 from byfahrer.engine.errors import (
     ConflictError,
     EngineError,
+    LateError,
     NotFoundError,
     PullError,
     RejectedError,
@@ -38,7 +38,8 @@ from byfahrer.engine.errors import (
 )
 from byfahrer.engine.events import ThreadedEvents
 from byfahrer.engine.interface import Directory, EngineInfo, EventStream
-from byfahrer.model import NO_SERVICE, Container, File, Mount, Service, SidecarSpec, Summary
+from byfahrer.engine.services import Services
+from byfahrer.model import Container, File, Mount, Service, SidecarSpec, Summary
 
 T = TypeVar("T")
 
@@ -58,26 +59,6 @@ LONGEST_LABELS = 65536
 """Characters of one image's labels that are worth remembering."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """What the engine takes as a container's name, or part of its ID."""
-_SERVICE_ID = re.compile(r"[a-z0-9]{25}")
-SWARM_PATIENCE = 3
-"""
-Seconds that a Swarm has for an answer where others tell, too. A manager that waits for a leader to be elected takes 20
-and fails then (moby, `swarmRequestTimeout`), and targets would wait along.
-"""
-_SWARM_UNAVAILABLE = (406, 503)
-"""What a node answers that is no manager, or a manager without a leader; 406 up to engine 1.13."""
-
-
-class _LateError(UnreachableError):
-    """There may be an answer, later."""
-
-
-class _UntoldError(Exception):
-    """The Swarm does not say; what the directory has counts."""
-
-    def __init__(self, directory: Directory) -> None:
-        super().__init__()
-        self.directory = directory
 
 
 class LookingClient(APIClient):
@@ -101,8 +82,7 @@ class DockerEngine:
         directory: Directory | None = None,
     ) -> None:
         self._address = address
-        self._directory = directory
-        """What is known of services where the engine cannot tell: on a worker, or a manager that lost the others."""
+        self._services = Services(self._call, directory)
         self._kind = LookingClient if look_only else APIClient
         self._call_timeout = call_timeout
         self._client: APIClient | None = None
@@ -114,8 +94,6 @@ class DockerEngine:
         self._connects = CapacityLimiter(2)
         self._pulls = CapacityLimiter(pull.AT_ONCE)
         self._log_driver = ""
-        self._leaderless_until = -inf
-        """When a single service may be asked for again: not each look has to find out that nobody answers."""
         self._image_labels: OrderedDict[str, Mapping[str, str]] = OrderedDict()
 
     @property
@@ -126,7 +104,7 @@ class DockerEngine:
         try:
             return await self._thread(self._connect, self._connects)
         except EngineError:
-            self._miss()
+            self._services.miss()
             raise
 
     async def ping(self) -> None:
@@ -262,71 +240,10 @@ class DockerEngine:
             return None
 
     async def services(self) -> Mapping[str, Service]:
-        try:
-            # As elsewhere here: types-docker leaves some of the SDK's calls without types.
-            found = await self._ask_swarm(lambda client: client.services(), insist=True)  # type: ignore[no-untyped-call]
-        except _UntoldError as untold:
-            self._miss()
-            return untold.directory.services()
-        except UnreachableError:
-            self._miss()
-            raise
-        except RejectedError as error:
-            await self._expect_no_manager(error)
-            return {}
-        services = {str(each["ID"]): convert.service(each) for each in found}
-        if self._directory is not None:
-            self._directory.learn(services)
-        return services
+        return await self._services.every()
 
     async def service(self, service_id: str) -> Service | None:
-        def read(client: APIClient) -> Service:
-            return convert.service(client.inspect_service(service_id))  # type: ignore[no-untyped-call]
-
-        if not _SERVICE_ID.fullmatch(service_id):
-            return NO_SERVICE  # the label that says so is no Swarm's
-        try:
-            return await self._ask_swarm(read)
-        except _UntoldError as untold:
-            return untold.directory.service(service_id)
-        except NotFoundError:
-            return None
-        except RejectedError as error:
-            await self._expect_no_manager(error)
-            return NO_SERVICE
-
-    def _miss(self) -> None:
-        """What others would be told from here is not the newest any more."""
-        if self._directory is not None:
-            self._directory.missed()
-
-    async def _ask_swarm(self, function: Callable[[APIClient], T], *, insist: bool = False) -> T:
-        """As `_call`. _UntoldError, where the Swarm does not answer, or not in time, and the directory can."""
-        directory = self._directory
-        if directory is None:
-            return await self._call(function)
-        if current_time() < self._leaderless_until and not insist:
-            raise _UntoldError(directory)
-        try:
-            answer = await self._call(function, patience=SWARM_PATIENCE)
-        except _LateError:
-            self._leaderless_until = current_time() + SWARM_PATIENCE
-            raise _UntoldError(directory) from None
-        except RejectedError as error:
-            # 500 is what a call ends with that was under way when the leader was lost.
-            if error.status in _SWARM_UNAVAILABLE or error.status >= codes.server_error:
-                raise _UntoldError(directory) from None
-            raise
-        self._leaderless_until = -inf
-        return answer
-
-    async def _expect_no_manager(self, error: RejectedError) -> None:
-        """Raise `error` unless this node just cannot know: what a manager that lost the others cannot read is there."""
-        if error.status not in _SWARM_UNAVAILABLE:
-            raise error
-        info = await self._call(lambda client: client.info())
-        if convert.engine_info(info, "").role == "manager":
-            raise error
+        return await self._services.one(service_id)
 
     async def _labels_of(self, image_id: str) -> Mapping[str, str] | None:
         """Labels of an image; None if it is gone."""
@@ -398,7 +315,7 @@ class DockerEngine:
                 with fail_after(patience or 2 * self._call_timeout):
                     return await to_thread.run_sync(run, limiter=CapacityLimiter(1), abandon_on_cancel=True)
             except TimeoutError:
-                raise _LateError(f"no answer in time from the engine at {self.where}") from None
+                raise LateError(f"no answer in time from the engine at {self.where}") from None
 
 
 def _mount(mount: Mount) -> DockerMount:

@@ -15,6 +15,10 @@ class UnreachableError(EngineError):
     """Nobody answers, or not in time, or not to us: the fault is not with what was asked."""
 
 
+class LateError(UnreachableError):
+    """There may be an answer, later than anybody waits for it."""
+
+
 class NotFoundError(EngineError):
     """There is no such container, image or service."""
 

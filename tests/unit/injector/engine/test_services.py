@@ -1,18 +1,17 @@
 """What is known of services while the Swarm itself cannot say: what a directory has, where there is one."""
 
-import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anyio
 import pytest
 
-from byfahrer.engine import client
+from byfahrer.engine import client, services
 from byfahrer.engine.address import EngineAddress
 from byfahrer.engine.client import DockerEngine
 from byfahrer.engine.errors import RejectedError, UnreachableError, UnusableError
 from byfahrer.model import Service, SidecarSpec
 from byfahrer.swarm.directory import Directory
+from lab.stub_engine import StubEngine, serving
 
 pytestmark = pytest.mark.anyio
 ID = "s" * 25
@@ -20,36 +19,22 @@ KNOWN = Service(labels={"byfahrer.mode": "tcp"}, addresses=(), secrets={})
 TOLD = Service(labels={"byfahrer.mode": "http"}, addresses=(), secrets={})
 
 
-class Stub(BaseHTTPRequestHandler):
+class Stub(StubEngine):
     """A node of a Swarm that answers about services with `server.status`, or keeps one waiting."""
 
-    def do_GET(self):
-        path = self.path.partition("/v1.41")[2] or self.path
-        status, told = 200, {"ApiVersion": "1.41"}
+    def told(self, method, path, body):
+        if method == "POST":
+            return 400, {"message": self.server.refusal}
         if path == "/info":
-            told = {"Swarm": {"LocalNodeState": "active", "ControlAvailable": True}}
-        elif path.startswith("/services"):
-            self.server.asked.append(path)
-            self.server.answers.wait(10)
-            status = self.server.status
-            one = {"ID": ID, "Spec": {"Name": "web", "Labels": dict(TOLD.labels), "TaskTemplate": {}}}
-            told = ([one] if path == "/services" else one) if status == 200 else {"message": "no leader"}
-        content = json.dumps(told).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        content = json.dumps({"message": self.server.refusal}).encode()
-        self.send_response(400)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
+            return 200, {"Swarm": {"LocalNodeState": "active", "ControlAvailable": True}}
+        if not path.startswith("/services"):
+            return 200, {"ApiVersion": "1.41"}
+        self.server.asked.append(path)
+        self.server.answers.wait(10)
+        if self.server.status != 200:
+            return self.server.status, {"message": "no leader"}
+        one = {"ID": ID, "Spec": {"Name": "web", "Labels": dict(TOLD.labels), "TaskTemplate": {}}}
+        return 200, [one] if path == "/services" else one
 
 
 @pytest.fixture
@@ -59,16 +44,11 @@ def anyio_backend():
 
 @pytest.fixture
 def stub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
-    server.asked, server.status, server.answers = [], 200, threading.Event()
-    server.answers.set()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.answers.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    answers = threading.Event()
+    answers.set()
+    with serving(Stub, asked=[], status=200, answers=answers) as server:
+        yield server
+        answers.set()
 
 
 @pytest.fixture
@@ -107,11 +87,11 @@ async def test_a_node_that_is_no_manager_or_has_no_leader_goes_by_the_directory(
 
 
 async def test_a_swarm_that_keeps_one_waiting_is_asked_by_one_look_and_not_by_all(engine, stub, monkeypatch):
-    monkeypatch.setattr(client, "SWARM_PATIENCE", 0.05)
+    monkeypatch.setattr(services, "PATIENCE", 0.05)
     stub.answers.clear()
     assert await engine.service(ID) == KNOWN
-    monkeypatch.setattr(client, "SWARM_PATIENCE", 30)
-    engine._leaderless_until += 30
+    monkeypatch.setattr(services, "PATIENCE", 30)
+    engine._services._leaderless_until += 30
     assert [await engine.service(ID) for _ in range(9)] == [KNOWN] * 9
     assert len(stub.asked) == 1
 
@@ -121,7 +101,7 @@ async def test_a_swarm_that_keeps_one_waiting_is_asked_by_one_look_and_not_by_al
 
 
 async def test_waiting_for_ones_turn_says_nothing_about_the_swarm(engine, directory, monkeypatch):
-    monkeypatch.setattr(client, "SWARM_PATIENCE", 0.2)
+    monkeypatch.setattr(services, "PATIENCE", 0.2)
     directory.hear({})
     busy = threading.Event()
     async with anyio.create_task_group() as tasks:

@@ -2,29 +2,26 @@
 
 import base64
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from byfahrer.engine.address import EngineAddress
 from byfahrer.engine.errors import UnusableError
 from byfahrer.engine.swarm import ManagingEngine
+from lab.stub_engine import StubEngine, serving
 
 pytestmark = pytest.mark.anyio
 SERVICE = "s" * 25
 FILE = "/run/secrets/byfahrer-ca"
 
 
-class Stub(BaseHTTPRequestHandler):
+class Stub(StubEngine):
     """A manager with one secret and one service, which keeps what it was sent."""
 
-    def answer(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        path = self.path.partition("/v1.41")[2] or self.path
+    def told(self, method, path, body):
         secret = {"ID": "old", "CreatedAt": "2026-01-01T00:00:00.5Z", "Spec": {"Name": "byfahrer-ca", "Labels": {}}}
         newer = {"ID": "newer", "CreatedAt": "2026-01-02T00:00:00Z", "Spec": {"Name": "a", "Labels": {"x": "y"}}}
-        told = {
+        known = {
             "GET": {
                 "/version": {"ApiVersion": "1.41"}, "/secrets": [newer, secret],
                 "/secrets/old": {"ID": "old", "Spec": {"Name": "byfahrer-ca", "Labels": {"byfahrer.ca": "root"}}},
@@ -43,19 +40,10 @@ class Stub(BaseHTTPRequestHandler):
             },
             "POST": {"/secrets/create": {"ID": "new"}, f"/services/{SERVICE}/update?version=7": {}},
             "DELETE": {"/secrets/old": {}},
-        }[self.command].get(path.partition("?insertDefaults")[0], {})  # fmt: skip
-        if self.command != "GET":
-            self.server.sent.append((self.command, path, json.loads(body) if body else None))
-        content = json.dumps(told).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_POST = do_DELETE = answer  # noqa: N815 - names that the base class asks for
-
-    def log_message(self, *_):
-        pass
+        }[method].get(path.partition("?insertDefaults")[0], {})  # fmt: skip
+        if method != "GET":
+            self.server.sent.append((method, path, json.loads(body) if body else None))
+        return 200, known
 
 
 @pytest.fixture
@@ -65,14 +53,8 @@ def anyio_backend():
 
 @pytest.fixture
 def stub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
-    server.sent = []
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Stub, sent=[]) as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,4 +1,8 @@
-"""Managers tell workers of services, over real connections with real certificates, and tell nobody else."""
+"""
+Managers tell workers of services, over real connections with real certificates, and tell nobody else.
+
+Long, because both ends are in it, and each has its own kinds of strangers and failures.
+"""
 
 import datetime as dt
 import json
