@@ -51,7 +51,12 @@ class Node(NestedEngine):
         return done.stdout
 
     def insist(self, *arguments):
-        """As `docker`, again and again: while the managers elect a leader, they refuse all that changes something."""
+        """
+        As `docker`, again and again.
+
+        While managers elect a leader they refuse all that changes something; and a service that Swarm itself writes to
+        just then, at the end of an update, for instance, refuses with "update out of sequence".
+        """
         wait_until(lambda: self._docker(arguments).returncode == 0, 60, interval=0.5)
 
     def words(self, container_id):

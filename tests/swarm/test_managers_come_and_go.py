@@ -16,7 +16,7 @@ def _three_managers(shop):
     """For these tests; afterwards the first is the only one again."""
     others = shop.all[1:]
     for each in others:
-        shop.manager.docker("node", "promote", each.swarm_id)
+        shop.manager.insist("node", "promote", each.swarm_id)
     wait_until(lambda: all(each.api.info()["Swarm"]["ControlAvailable"] for each in others), 60)
     yield
     for each in others:

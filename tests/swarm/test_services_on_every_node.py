@@ -37,9 +37,9 @@ def test_all_twelve_tasks_answer_https_from_another_node(shop, clients, root):
 
 def test_labels_that_change_take_effect_everywhere_without_a_restart(shop, clients, root):
     before = {(node.name, task) for node, task in shop.tasks("shop_web")}
-    shop.manager.docker("service", "update", "-q", "--label-add", "byfahrer.enable=false", "shop_web")
+    shop.update("--label-add", "byfahrer.enable=false", "shop_web")
     wait_until(lambda: not any(node.sidecars(task) for node, task in shop.tasks("shop_web")), 30)
-    shop.manager.docker("service", "update", "-q", "--label-rm", "byfahrer.enable", "shop_web")
+    shop.update("--label-rm", "byfahrer.enable", "shop_web")
     for node, task in shop.tasks("shop_web"):
         wait_until(lambda n=node, t=task: is_served(shop, clients, root, n, t, "shop_web"), 30)
 

@@ -25,21 +25,21 @@ def test_a_rolling_update_and_its_rollback(shop, kept):
         ("its rollback", ("rollback",)),
     ):
         before = ids(shop, "shop_web")
-        shop.manager.docker("service", change[0], "-q", "--detach", *change[1:], "shop_web")
+        shop.manager.insist("service", change[0], "-q", "--detach", *change[1:], "shop_web")
         wait_until(lambda old=before: count(shop, "shop_web") == 4 and not ids(shop, "shop_web") & old, 90)
         kept(what)
 
 
 def test_scaling_up_and_down(shop, kept):
     for replicas in (8, 2, 4):
-        shop.manager.docker("service", "scale", "--detach", f"shop_api={replicas}")
+        shop.manager.insist("service", "scale", "--detach", f"shop_api={replicas}")
         wait_until(lambda wanted=replicas: count(shop, "shop_api") == wanted, 60)
         kept(f"a service scaled to {replicas}")
 
 
 def test_a_node_that_is_drained_and_comes_back(shop, kept):
     node = shop.all[2]
-    shop.manager.docker("node", "update", "--availability", "drain", node.swarm_id)
+    shop.manager.insist("node", "update", "--availability", "drain", node.swarm_id)
     wait_until(lambda: not any(node.tasks(each) for each in SERVICES), 60)
     wait_until(lambda: sum(count(shop, each) for each in SERVICES) == 12, 60)
     kept("a node drained, its tasks moved to the others", shop.but(node))
@@ -47,7 +47,7 @@ def test_a_node_that_is_drained_and_comes_back(shop, kept):
     wait_until(lambda: not node.tasks("byfahrer_byfahrer"), 60)
     assert node.api.containers(filters={"label": ["byfahrer.target"]}) == []
 
-    shop.manager.docker("node", "update", "--availability", "active", node.swarm_id)
+    shop.manager.insist("node", "update", "--availability", "active", node.swarm_id)
     spread(shop)
     kept("it takes tasks again")
 
