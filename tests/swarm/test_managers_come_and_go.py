@@ -34,10 +34,15 @@ def without_sidecars(shop, service, nodes):
 
 
 def switched(shop, by, service, nodes, *, on):
-    """Turn a service's sidecars off, or on again, at one manager, and wait until that is so on these nodes."""
+    """
+    Turn a service's sidecars off, or on again, at one manager, and wait until that is so on these nodes.
+
+    A node that was a manager finds out with its next list that it is none, and so may the one that it asks then.
+    """
     change = ("--label-rm", "byfahrer.enable") if on else ("--label-add", "byfahrer.enable=false")
     by.insist("service", "update", "-q", "--detach", *change, service)
-    wait_until(lambda: without_sidecars(shop, service, nodes) != on, 60)
+    assert any(shop.tasks(service, [node]) for node in nodes)
+    wait_until(lambda: without_sidecars(shop, service, nodes) != on, 120)
 
 
 def leader(nodes):

@@ -191,6 +191,8 @@ class Client:
         """Who answered last."""
         self._mark = ""
         """Their mark for what they told."""
+        self._kept = ""
+        """And ours for what became of it: once it is another, our own engine has told more since."""
 
     async def run(self) -> None:
         """Ask, until cancelled."""
@@ -227,13 +229,15 @@ class Client:
         for address in found:
             try:
                 # News may be long since due with a manager that was not asked before: no waiting for them.
-                answer = await self._ask(address, self._mark if address == self._last else "")
+                same = address == self._last and self._directory.mark == self._kept
+                answer = await self._ask(address, self._mark if same else "")
             except Unanswered as error:
                 reasons[address] = str(error)
                 continue
-            if answer is not None:
+            if answer is not None and not self._directory.manages:  # else our own engine knows better by now
                 self._last, (self._mark, services), before = address, answer, self._directory.mark
                 self._directory.hear(services)
+                self._kept = self._directory.mark
                 if self._directory.mark != before:
                     self._heard()
             return

@@ -143,6 +143,21 @@ async def test_nodes_that_keep_other_labels_do_not_ask_each_other_without_a_paus
     assert known.mark != there.mark
 
 
+async def test_a_manager_that_is_none_any_more_asks_for_all_that_it_has_missed(root):
+    """What it knew when it was asked to wait for news, its own engine has changed since."""
+    async with manager(root, WEB) as (_, port):
+        known, client = worker(root, port)
+        await client._ask_around()
+        known.learn(API)
+        await client._ask_around()  # as it had begun before: its own engine knows better
+        assert dict(known.services()) == API
+        known.missed()
+        with anyio.fail_after(4):
+            await client._ask_around()
+
+    assert dict(known.services()) == WEB
+
+
 async def test_who_waits_at_a_manager_that_is_none_any_more_asks_another(root):
     async with manager(root, WEB) as (there, port):
         known, client = worker(root, port)
